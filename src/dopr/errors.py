@@ -1,0 +1,42 @@
+"""Every error dopr raises on purpose, in one place.
+
+Each is also an error of the standard library, so callers can catch either. A message says what came, why it cannot be,
+and what to do; the command line prints it alone and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DoprError(Exception):
+    """A mistake of the user's that dopr can explain."""
+
+
+class ConfigError(DoprError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(DoprError, ValueError):
+    """A problem file that cannot be used as it is."""
+
+
+class RewardError(DoprError, ValueError):
+    """A reward function or verifier that cannot be used as it is."""
+
+
+class ModelError(DoprError, ValueError):
+    """A model path or name that does not give a usable policy."""
+
+
+class RunError(DoprError, RuntimeError):
+    """A run directory, or a running run, that cannot go on."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Sentence that names the closest of ``known`` to ``name``, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names)}."

@@ -1,0 +1,102 @@
+"""The run directory's files: config.json, events.jsonl, summary.json. The report and every later analysis read only these."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from dopr.errors import RunError
+
+EVENTS, CONFIG, SUMMARY, REPORT = "events.jsonl", "config.json", "summary.json", "report.html"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+class EventLog:
+    """Append-only JSON lines; each line is written whole and flushed, so a killed run loses at most the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._cut_broken_tail()
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one event."""
+        line = json.dumps({"kind": kind, **_plain(fields)}, ensure_ascii=False, allow_nan=False)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def cut_after_round(self, round_: int) -> None:
+        """Drop events beyond ``round_`` (a resumed run repeats them)."""
+        if not self.path.exists():
+            return
+        events = [e for e in read_events(self.path.parent, self.path.name) if e.get("round", 0) <= round_]
+        write_lines(self.path, [json.dumps(e, ensure_ascii=False) for e in events])
+
+    def _cut_broken_tail(self) -> None:
+        if self.path.exists() and (raw := self.path.read_bytes()) and not raw.endswith(b"\n"):
+            keep = raw.rfind(b"\n") + 1
+            with self.path.open("r+b") as file:
+                file.truncate(keep)
+
+
+def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:
+    """All events of a run, in order. A broken last line (a killed writer) is left out.
+
+    Raises:
+        RunError: There is no log, or a line other than the last is not JSON.
+    """
+    path = Path(run_dir) / name
+    if not path.exists():
+        raise RunError(f"{run_dir} holds no {name}, so it is not a dopr run directory. Give the directory of a run.")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    events = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number >= len(lines) - 1:
+                break
+            raise RunError(f"{path}, line {number} is not JSON; the log was damaged. Restore it or remove the line.") from None
+    return events
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    write_lines(path, [json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)])
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """Write text lines atomically: a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        RunError: Missing or broken file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as JSON ({error}).") from None

@@ -1,0 +1,18 @@
+"""The heart: which prompt next, how many rollouts, and what is learned from them. NumPy and the standard library only."""
+
+from dopr.selection.dopr_rule import Dopr, DoprOptions
+from dopr.selection.registry import STRATEGIES, make_selector
+from dopr.selection.rollouts import Review, SequentialRollouts
+from dopr.selection.selector import Pick, Selector, SelectorConfig
+
+__all__ = [
+    "STRATEGIES",
+    "Dopr",
+    "DoprOptions",
+    "Pick",
+    "Review",
+    "Selector",
+    "SelectorConfig",
+    "SequentialRollouts",
+    "make_selector",
+]

@@ -1,0 +1,262 @@
+"""The dopr rule: Dynamic One-Shot Policy Refinement, in our own formulation.
+
+The published abstract names the ingredients (one sample per batch, reward volatility, exploration-driven acquisition,
+uncertainty) but its formula is not public; this one is ours. docs/algorithm.md derives it and reports the evidence.
+
+For each candidate i, with everything estimated at three levels (prompt, cluster of prompts, pool):
+
+    score_i = V_i * H_i * M_i / (1 + n_i)^visit_power  +  ucb * M_i * sqrt(ln(1 + t) / (1 + n_i))
+
+V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's cluster, t rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dopr.errors import ConfigError
+from dopr.selection import acquisition, chooser
+from dopr.selection.clusters import cluster_features, default_clusters
+from dopr.selection.history import Floats, Group, History, Rows
+from dopr.selection.selector import Selector, SelectorConfig
+
+Volatility = Literal["expected", "within", "temporal", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoprOptions:
+    """Switches of the dopr rule; each states its default's reason.
+
+    Attributes:
+        volatility: What V is. ``expected``: the chance of a mixed group under the posterior (default: it alone also
+            speaks about prompts never seen). ``within``: spread of rewards inside recent groups. ``temporal``: spread
+            of the success rate over visits. ``both``: mean of the last two.
+        headroom: Multiply by 1 - p (default on: chasing variance alone keeps returning to what is already half known
+            and lost to random choice in every many-skill world we tried).
+        thompson: Draw p from its posterior instead of taking the mean (default on: uncertain clusters get their turn).
+        sampling: Pick in proportion to the score instead of the maximum (default off: with posterior draws and visit
+            damping the maximum already spreads over skills, and needed a quarter fewer rollouts in the tabular world).
+        visit_power: Count-based exploration as damping (1 + n)^-power. Default 1; 0 switches it off.
+        ucb: Weight of the additive count bonus. Default 0: it lost to damping, which keeps the gain's zeros.
+        entropy_power: Entropy modulation of exploration, (h / mean h)^power. Default 0.5: mild, because token entropy
+            also reflects wording; 0 switches it off.
+        forgetting: Discount of counts per round since seen. Default 0.99: the policy moves under the estimates.
+        step: Weight of the newest group in running averages. Default 0.3, about the last five visits.
+        clusters: Clusters that share a posterior when features are given; ``None`` = one per eight prompts, at most
+            64; 1 = pooled only.
+        prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
+    """
+
+    volatility: Volatility = "expected"
+    headroom: bool = True
+    thompson: bool = True
+    sampling: bool = False
+    visit_power: float = 1.0
+    ucb: float = 0.0
+    entropy_power: float = 0.5
+    forgetting: float = 0.99
+    step: float = 0.3
+    clusters: int | None = None
+    prior_strength: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.volatility not in ("expected", "within", "temporal", "both"):
+            raise ConfigError(f"volatility is {self.volatility!r}; use expected, within, temporal or both.")
+        for name, low, high in (
+            ("forgetting", 0, 1),
+            ("step", 0, 1),
+            ("visit_power", None, 10),
+            ("ucb", None, None),
+            ("entropy_power", None, 10),
+            ("prior_strength", 0, None),
+        ):
+            value = getattr(self, name)
+            above = value >= 0 if low is None else value > low
+            if not above or (high is not None and value > high):
+                raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
+                                  f"{'' if high is None else f' and <= {high}'}.")  # fmt: skip
+        if self.clusters is not None and self.clusters < 1:
+            raise ConfigError(f"clusters is {self.clusters}; it must be at least 1 (1 = one pooled posterior).")
+
+
+class Dopr(Selector):
+    """One informative prompt per round: expected gain, sampled, damped by visits, shared through features."""
+
+    name = "dopr"
+    uses_features = True
+    # Sequential rollouts: wait up to four groups for a first success, but no longer than 8 rollouts for a failure.
+    default_wrong_cap_groups = 4
+    default_right_cap = 8
+    default_replay = 8
+
+    def __init__(
+        self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None
+    ) -> None:
+        super().__init__(ids, config)
+        self.options = o = options or DoprOptions()
+        self.n_clusters = min(o.clusters or default_clusters(len(ids)), len(ids))
+        self.uses_features = self.n_clusters > 1
+        self.labels: NDArray[np.int32] = np.zeros(len(ids), np.int32)
+        self.clustered = False
+        self._prompts, self._clusters, self._pool = (
+            History(size, forgetting=o.forgetting, step=o.step) for size in (len(ids), self.n_clusters, 1)
+        )
+        # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
+        # prior worth two groups at concentration 2.
+        self._dispersion = np.array([2 * 0.25 / 3, 2 * 0.25])
+
+    def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
+        """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
+        if labels is None:
+            if features is None or not self.uses_features:
+                return
+            labels = cluster_features(features, self.n_clusters, self.config.seed)
+        if labels.shape != (len(self.ids),) or labels.min() < 0 or labels.max() >= self.n_clusters:
+            raise ConfigError(
+                f"Cluster labels must have shape ({len(self.ids)},) with values in [0, {self.n_clusters}); "
+                f"got shape {labels.shape}. Give one label (or feature row) per prompt."
+            )
+        self.labels, self.clustered = labels.astype(np.int32), True
+
+    def observe(self, row: int, group: Group) -> None:
+        """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
+        cluster, round_ = int(self.labels[row]), self.round
+        self._learn_dispersion(cluster, group)
+        for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0)):
+            history.observe(where, round_, group)
+
+    def tell_entropy(self, prompt_id: str, entropy: float) -> None:
+        """Update the running entropies at all three levels."""
+        row = self._row(prompt_id)
+        if np.isfinite(entropy):
+            for history, where in ((self._prompts, row), (self._clusters, self.labels[row]), (self._pool, 0)):
+                history.observe_entropy(int(where), entropy)
+
+    def score(self, rows: Rows) -> Floats:
+        """The rule above for candidate ``rows``."""
+        o = self.options
+        labels = self.labels[rows].astype(np.int64)
+        p = self.success_probability(rows, self.rng if o.thompson else None)
+        visits = (self._clusters.visits[labels] if self.clustered else self._prompts.visits[rows]).astype(np.float64)
+        modulation = acquisition.entropy_modulation(self._entropy(rows, labels), float(self._pool.entropy[0]), o.entropy_power)
+        value = self._volatility(rows, labels, p) * ((1.0 - p) if o.headroom else 1.0)
+        value = value * modulation * acquisition.visit_damping(visits, o.visit_power)
+        return value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
+
+    def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
+        """Sampled in proportion to the score, or its maximum."""
+        return (chooser.sample if self.options.sampling else chooser.argmax)(scores, k, self.rng)
+
+    def success_probability(self, rows: Rows, rng: np.random.Generator | None) -> Floats:
+        """Success probability of each prompt in ``rows``: posterior mean, or one posterior draw with ``rng``.
+
+        Beta posteriors nested in three levels. Pool rate -> Beta prior of each cluster; cluster rate -> Beta prior of
+        each of its prompts with the estimated concentration; a prompt's own discounted counts on top. A prompt never
+        seen takes its cluster's rate, a cluster never seen the pool's. One draw per cluster and round, so prompts of a
+        cluster agree on it.
+        """
+        labels, inverse = np.unique(self.labels[rows], return_inverse=True)
+        clusters = labels.astype(np.int64)
+        pool_s, pool_f = self._pool.counts(np.zeros(1, np.int64), self.round)
+        pooled = float((pool_s[0] + 1) / (pool_s[0] + pool_f[0] + 2))
+        s, f = self._clusters.counts(clusters, self.round)
+        m = self.options.prior_strength
+        a, b = m * pooled + s, m * (1 - pooled) + f
+        rate = (a / (a + b) if rng is None else rng.beta(a, b))[inverse]
+        concentration = self.concentration
+        own_s, own_f = self._prompts.counts(rows, self.round)
+        a, b = concentration * rate + own_s, concentration * (1 - rate) + own_f
+        own = a / (a + b)
+        seen = self._prompts.visits[rows] > 0
+        if rng is not None and seen.any():
+            # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
+            own[seen] = rng.beta(np.maximum(a[seen], 1e-6), np.maximum(b[seen], 1e-6))
+        return own
+
+    @property
+    def concentration(self) -> float:
+        """How alike prompts of one cluster are, as pseudo-rollouts of the cluster rate on a prompt (1/3 to 64).
+
+        Empirical Bayes by moments: in a beta-binomial the variance of group rates around their mean m is
+        m (1 - m) (1/n + (1 - 1/n) rho) with rho = 1 / (1 + concentration); rho is read off running sums.
+        """
+        excess, scale = self._dispersion
+        rho = float(np.clip(excess / scale, 1 / 65, 3 / 4))
+        return 1 / rho - 1
+
+    def _learn_dispersion(self, cluster: int, group: Group) -> None:
+        if self._clusters.visits[cluster] == 0 or group.n < 2:
+            return  # no earlier rate to deviate from
+        at = np.array([cluster])
+        s, f = (float(x[0]) for x in self._clusters.counts(at, self.round))
+        m = (s + 0.5) / (s + f + 1)
+        variance = m * (1 - m)
+        excess = (group.rate - m) ** 2 - variance / group.n
+        self._dispersion = 0.98 * self._dispersion + np.array([excess, variance * (1 - 1 / group.n)])
+        self._dispersion = np.maximum(self._dispersion, [0.0, 1e-6])
+
+    def _volatility(self, rows: Rows, labels: Rows, p: Floats) -> Floats:
+        kind = self.options.volatility
+        if kind == "expected":
+            return acquisition.mixed_probability(p, self.rollouts.wrong_cap, self.rollouts.right_cap)
+        within = self._shared(rows, labels, "spread", 1.0)
+        # Twice the standard deviation, as for ``within``: both are 1 for a rate that swings between 0 and 1.
+        temporal = 2 * np.sqrt(self._shared(rows, labels, "rate_var", 0.25))
+        return {"within": within, "temporal": temporal, "both": (within + temporal) / 2}[kind]
+
+    def _entropy(self, rows: Rows, labels: Rows) -> Floats:
+        own, shared = self._prompts.entropy[rows], self._clusters.entropy[labels]
+        return np.where(np.isnan(own), shared, own).astype(np.float64)
+
+    def _shared(self, rows: Rows, labels: Rows, field: str, optimistic: float) -> Floats:
+        """A running statistic with each level as prior of the next, by visits; before any visit: optimistic."""
+        value = np.full(len(rows), optimistic)
+        for history, where, strength in (
+            (self._pool, np.zeros(len(rows), np.int64), 1.0),
+            (self._clusters, labels, 2.0),
+            (self._prompts, rows, 2.0),
+        ):
+            n = history.visits[where].astype(np.float64)
+            value = (strength * value + n * getattr(history, field)[where]) / (strength + n)
+        return value
+
+    def metrics(self) -> dict[str, float]:
+        """Coverage of pool and clusters, the pooled success rate, and how alike clusters are."""
+        s, f = self._pool.counts(np.zeros(1, np.int64), self.round)
+        return super().metrics() | {
+            "coverage": float((self._prompts.visits > 0).mean()),
+            "clusters_seen": float((self._clusters.visits > 0).sum()),
+            "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
+            "concentration": self.concentration,
+        }
+
+    def histories(self) -> dict[str, History]:
+        """Prompt, cluster and pool levels."""
+        return {"prompts": self._prompts, "clusters": self._clusters, "pool": self._pool}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adds cluster labels: features come from the base policy and cannot be recomputed after training."""
+        return super().state_dict() | {
+            "labels": self.labels.copy(),
+            "clustered": self.clustered,
+            "dispersion": self._dispersion.copy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore; prompts that are new since then join cluster 0."""
+        if len(state["histories"]["clusters"]["visits"]) != self.n_clusters:
+            raise ConfigError(
+                f"The stored state has {len(state['histories']['clusters']['visits'])} clusters, this run "
+                f"{self.n_clusters}. Resume with the same number of clusters."
+            )
+        super().load_state_dict(state)
+        rows = self._stored_rows(state)
+        self.labels = np.zeros(len(self.ids), np.int32)
+        self.labels[rows[rows >= 0]] = np.asarray(state["labels"])[rows >= 0]
+        self.clustered = bool(state["clustered"])
+        self._dispersion = np.asarray(state["dispersion"], dtype=np.float64).copy()

@@ -1,0 +1,70 @@
+"""How many rollouts a chosen prompt gets: decided while they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Verdict on a prompt whose first rollouts are in.
+
+    Attributes:
+        action: ``keep`` the group for the update, ``drop`` it (its rollouts count as spent), or roll out ``more``.
+        rollouts: With ``more``: how many further rollouts; 0 otherwise.
+    """
+
+    action: Literal["keep", "drop", "more"]
+    rollouts: int = 0
+
+
+KEEP = Review("keep")
+DROP = Review("drop")
+
+
+def is_mixed(rewards: Sequence[float | None]) -> bool:
+    """Whether the scorable rewards differ: the condition for a non-zero group-relative advantage."""
+    scorable = [r for r in rewards if r is not None and np.isfinite(r)]
+    return any(r != scorable[0] for r in scorable)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequentialRollouts:
+    """Roll out in chunks of ``chunk`` and stop at the first mixed group.
+
+    A prompt whose rollouts all fail goes on up to ``wrong_cap`` rollouts (a rare first success is worth waiting for);
+    one whose rollouts all succeed up to ``right_cap`` only (it has little left to teach). ``wrong_cap = right_cap =
+    chunk`` is the plain fixed-size group.
+
+    Attributes:
+        chunk: Rollouts per request, the group size G.
+        wrong_cap: Most rollouts of an all-wrong group.
+        right_cap: Most rollouts of an all-right group.
+    """
+
+    chunk: int
+    wrong_cap: int
+    right_cap: int
+
+    @classmethod
+    def fixed(cls, group_size: int) -> SequentialRollouts:
+        """Plain groups of ``group_size`` rollouts."""
+        return cls(chunk=group_size, wrong_cap=group_size, right_cap=group_size)
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a group can ever grow beyond one chunk."""
+        return max(self.wrong_cap, self.right_cap) > self.chunk
+
+    def review(self, rewards: Sequence[float | None], top: float = 1.0) -> Review:
+        """Go on or stop, from all rewards of the prompt so far (``None`` = unscorable); ``top`` or above is right."""
+        scorable = [r for r in rewards if r is not None and np.isfinite(r)]
+        if not scorable or is_mixed(rewards):
+            return KEEP
+        cap = self.right_cap if scorable[0] >= top else self.wrong_cap
+        # Whole chunks only: the trainer generates in groups of G.
+        return Review("more", self.chunk) if len(rewards) + self.chunk <= cap else KEEP

@@ -1,0 +1,258 @@
+"""The face every selection strategy shares: ask, review, tell.
+
+    picks = selector.ask()                              # before rollouts: which prompts, how many rollouts
+    selector.review(prompt_id, rewards_so_far)          # while they come in: keep, drop or more
+    selector.tell(prompt_id, rewards, ...)              # after: every reward, None where unscorable
+    selector.remember(success); selector.replay()       # the update hook: verified successes to learn from again
+
+A selector owns its random generator and its round counter; ``state_dict`` holds all of it, so that a restored selector
+makes the same choices. It imports NumPy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dopr.errors import ConfigError
+from dopr.selection.history import Floats, Group, History, RewardScale, Rows
+from dopr.selection.memory import Success, SuccessMemory
+from dopr.selection.plan import CandidatePlan
+from dopr.selection.rollouts import Review, SequentialRollouts
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One chosen prompt.
+
+    Attributes:
+        prompt_id: Its stable id.
+        row: Its row number in the pool the selector was built with.
+        rollouts: Rollouts to start with, a multiple of the group size.
+        score: Its acquisition score, for the log.
+    """
+
+    prompt_id: str
+    row: int
+    rollouts: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectorConfig:
+    """What every strategy needs to know.
+
+    Attributes:
+        group_size: Rollouts per group G, at least 2.
+        prompts_per_round: Prompts chosen per round k, at least 1.
+        candidates: Candidate batch B; ``None`` = the smaller of 128 and the pool.
+        wrong_cap: Most rollouts of a group that keeps failing; ``None`` = the strategy's default.
+        right_cap: Most rollouts of a group that keeps succeeding; ``None`` = the strategy's default.
+        replay: Verified successes added to each update; ``None`` = the strategy's default.
+        memory: Verified successes kept for replay.
+        seed: Seed of the candidate deal and of the strategy's own draws.
+    """
+
+    group_size: int = 8
+    prompts_per_round: int = 1
+    candidates: int | None = None
+    wrong_cap: int | None = None
+    right_cap: int | None = None
+    replay: int | None = None
+    memory: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2:
+            raise ConfigError(
+                f"group size is {self.group_size}; a group-relative advantage needs at least 2 rollouts. "
+                "Set --group-size to 2 or more (8 is usual)."
+            )
+        for name, least in (("prompts_per_round", 1), ("replay", 0), ("memory", 1), ("candidates", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+        for name in ("wrong_cap", "right_cap"):
+            value = getattr(self, name)
+            if value is not None and value < self.group_size:
+                raise ConfigError(f"{name} is {value}, below the group size {self.group_size}; make it at least that.")
+
+
+class Selector(ABC):
+    """Base of all strategies.
+
+    Args:
+        ids: Prompt ids, unique; strings, or a ``range`` for pools too large to name.
+        config: Settings shared by all strategies.
+
+    Raises:
+        ConfigError: Empty pool, duplicate ids, or a candidate batch or round larger than the pool.
+    """
+
+    name: str
+    #: Whether every round takes its whole candidate batch (batch training) instead of choosing from it.
+    takes_all_candidates = False
+    #: Whether the strategy shares evidence through prompt features (see ``set_features``).
+    uses_features = False
+    #: Defaults where the config says ``None``: caps as multiples of the group size, and replayed rows.
+    default_wrong_cap_groups = 1
+    default_right_cap = 0
+    default_replay = 0
+
+    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig) -> None:
+        self.ids, self.config = ids, config
+        k, g = config.prompts_per_round, config.group_size
+        candidates = k if self.takes_all_candidates else config.candidates or min(128, len(ids))
+        for what, flag, size in (("candidate batch", "--candidates", candidates), ("round", "--prompts-per-round", k)):
+            if size > len(ids):
+                raise ConfigError(
+                    f"A {what} of {size} prompts cannot be drawn from a pool of {len(ids)}. "
+                    f"Set {flag} to at most {len(ids)}, or bring more problems."
+                )
+        if candidates < k:
+            raise ConfigError(f"{k} prompts per round cannot come from {candidates} candidates; raise --candidates.")
+        self._row_of = None if isinstance(ids, range) else {prompt_id: row for row, prompt_id in enumerate(ids)}
+        if self._row_of is not None and len(self._row_of) != len(ids):
+            raise ConfigError("Prompt ids must be unique: a history is kept for each.")
+        self.plan = CandidatePlan(len(ids), candidates, config.seed, exact=self.takes_all_candidates)
+        self.rng = np.random.default_rng([config.seed, 0xD0])
+        self.round = 0
+        self.scale = RewardScale()
+        wrong = config.wrong_cap or max(g, self.default_wrong_cap_groups * g)
+        self.rollouts = SequentialRollouts(
+            chunk=g, wrong_cap=wrong, right_cap=config.right_cap or max(g, self.default_right_cap)
+        )
+        self.n_replay = self.default_replay if config.replay is None else config.replay
+        self.memory = SuccessMemory(config.memory)
+        self.candidate_rows: Rows = np.empty(0, np.int64)
+        self.candidate_scores: Floats = np.empty(0)
+
+    # -- the four verbs ------------------------------------------------------------------------------------------
+
+    def ask(self) -> list[Pick]:
+        """Choose the prompts of the next round. Cost O(candidates); no rollouts, no torch."""
+        self.candidate_rows = self.plan.batch(self.round)
+        self.candidate_scores = self.score(self.candidate_rows)
+        chosen = self.choose(self.candidate_scores, self.config.prompts_per_round)
+        self.round += 1
+        return [
+            Pick(self._id(int(row)), int(row), self.config.group_size, float(score))
+            for row, score in zip(self.candidate_rows[chosen], self.candidate_scores[chosen], strict=True)
+        ]
+
+    def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
+        """Judge a prompt from all its rewards so far; the default follows the sequential rollout caps."""
+        return self.rollouts.review(rewards, self.scale.high)
+
+    def tell(self, prompt_id: str, rewards: Sequence[float | None]) -> Group | None:
+        """Learn from a finished group: all rewards, ``None`` where unscorable.
+
+        Returns:
+            The group's summary, or ``None`` if nothing in it could be scored (the history is left untouched then).
+        """
+        group = self.scale.group(rewards)
+        if group is not None:
+            self.observe(self._row(prompt_id), group)
+        return group
+
+    def tell_entropy(self, prompt_id: str, entropy: float) -> None:
+        """Learn the mean token entropy (nats) of the prompt's last group; known only after the update's forward."""
+
+    # -- the update hook -----------------------------------------------------------------------------------------
+
+    def is_success(self, reward: float | None) -> bool:
+        """Whether a rollout counts as verified: it earned the most that the reward scale holds."""
+        return reward is not None and reward >= self.scale.high
+
+    def remember(self, success: Success) -> None:
+        """Offer a rollout that the verifier accepted; kept only if this selector replays."""
+        if self.n_replay:
+            self.memory.add(success)
+
+    def replay(self) -> list[Success]:
+        """Verified successes to add to this update as positive examples."""
+        return self.memory.draw(self.n_replay, self.rng) if self.n_replay else []
+
+    # -- what a strategy defines ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def score(self, rows: Rows) -> Floats:
+        """Acquisition scores of candidate ``rows``, shape (len(rows),), finite; higher is better."""
+
+    @abstractmethod
+    def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
+        """Positions of ``k`` distinct candidates."""
+
+    def observe(self, row: int, group: Group) -> None:
+        """Update the strategy's own estimates; nothing by default."""
+
+    def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
+        """Give prompt features of shape (N, D), or ready cluster labels of shape (N,); ignored by default."""
+
+    def metrics(self) -> dict[str, float]:
+        """Plain numbers for the training log."""
+        return {"round": float(self.round), "memory": float(len(self.memory))}
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def histories(self) -> dict[str, History]:
+        """The strategy's histories by name; ``prompts`` is re-keyed by id on load, others must keep their size."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state: plain scalars, strings, lists of strings and NumPy arrays, never pickled objects."""
+        state: dict[str, Any] = {
+            "version": STATE_VERSION,
+            "strategy": self.name,
+            "round": self.round,
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "scale": [self.scale.low, self.scale.high],
+            "pool": len(self.ids),
+            "ids": None if self._row_of is None else list(self.ids),
+            "memory": self.memory.state_dict(),
+        }
+        state["histories"] = {name: history.state_dict() for name, history in self.histories().items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave. Prompts are matched by id, so a shuffled or extended pool keeps its history.
+
+        Raises:
+            ConfigError: The state is of another version or strategy.
+        """
+        if (state.get("version"), state.get("strategy")) != (STATE_VERSION, self.name):
+            raise ConfigError(
+                f"This selector state is of strategy {state.get('strategy')!r}, version {state.get('version')!r}; "
+                f"here runs {self.name!r}, version {STATE_VERSION}. Resume with the settings the run was started with."
+            )
+        self.round = int(state["round"])
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        self.scale.low, self.scale.high = map(float, state["scale"])
+        self.memory.load_state_dict(state["memory"])
+        rows = self._stored_rows(state)
+        for name, history in self.histories().items():
+            history.load_state_dict(state["histories"][name], rows if name == "prompts" else None)
+
+    def _stored_rows(self, state: dict[str, Any]) -> Rows:
+        """Where each stored prompt row lives now; -1 where the prompt is gone."""
+        if self._row_of is None or state["ids"] is None:
+            stored = np.arange(int(state["pool"]))
+            return np.where(stored < len(self.ids), stored, -1)
+        return np.array([self._row_of.get(prompt_id, -1) for prompt_id in state["ids"]], np.int64)
+
+    def _row(self, prompt_id: str) -> int:
+        try:
+            return int(prompt_id) if self._row_of is None else self._row_of[prompt_id]
+        except (KeyError, ValueError):
+            raise ConfigError(f"Prompt id {prompt_id!r} is not in this selector's pool of {len(self.ids)}.") from None
+
+    def _id(self, row: int) -> str:
+        return str(self.ids[row])

@@ -1,0 +1,88 @@
+"""``DoPRConfig``: TRL's ``GRPOConfig`` plus the selection settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from trl import GRPOConfig
+
+from dopr.errors import ConfigError
+from dopr.selection.registry import check_strategy
+from dopr.selection.selector import SelectorConfig
+
+
+@dataclass
+class DoPRConfig(GRPOConfig):
+    """Configuration of ``DoPRTrainer``; every ``GRPOConfig`` field keeps its meaning.
+
+    One round chooses ``generation_batch_size // num_generations`` prompts. With the defaults (8 rows per device, 8
+    generations, one device) that is one prompt per update: the one-shot setting.
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "dopr_options"]
+
+    dopr_strategy: str = field(
+        default="dopr", metadata={"help": "Selection strategy: dopr, uniform (plain batch GRPO) or random-one."}
+    )
+    dopr_candidates: int | None = field(
+        default=None, metadata={"help": "Candidate batch to choose from; default: the smaller of 128 and the pool."}
+    )
+    dopr_wrong_cap: int | None = field(
+        default=None,
+        metadata={"help": "Most rollouts of a prompt that keeps failing; num_generations = fixed-size groups. Default: the strategy's."},
+    )
+    dopr_right_cap: int | None = field(
+        default=None, metadata={"help": "Most rollouts of a prompt that keeps succeeding. Default: the strategy's."}
+    )
+    dopr_replay: int | None = field(
+        default=None, metadata={"help": "Verified successes added to each update; 0 = on-policy only. Default: the strategy's."}
+    )
+    dopr_memory: int = field(default=64, metadata={"help": "Verified successes kept for replay."})
+    dopr_replay_weight: float = field(default=1.0, metadata={"help": "Advantage given to replayed successes."})
+    dopr_features: str = field(
+        default="hidden",
+        metadata={"help": "Prompt features for strategies that share evidence: hidden (base policy's last hidden state, one forward per prompt, once) or none."},
+    )
+    dopr_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Switches of the dopr rule, such as {'volatility': 'within'}; see DoprOptions."}
+    )
+    dopr_id_column: str = field(
+        default="id", metadata={"help": "Dataset column with stable prompt ids; absent = a hash of the prompt."}
+    )
+    dopr_events: str | None = field(
+        default=None, metadata={"help": "Path of the round log; default: events.jsonl in the output directory."}
+    )
+    dopr_warn_constant: int = field(
+        default=16, metadata={"help": "Warn after this many rounds in a row without a single mixed group; 0 = never."}
+    )
+    dopr_stop_constant: int = field(
+        default=0, metadata={"help": "Stop after this many rounds in a row without a single mixed group; 0 = never."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strategy(self.dopr_strategy)
+        if self.dopr_features not in ("hidden", "none"):
+            raise ConfigError(f"dopr_features is {self.dopr_features!r}; use 'hidden' or 'none'.")
+        if isinstance(self.dopr_options, str):
+            raise ConfigError(f"dopr_options must be a mapping; got the text {self.dopr_options!r}. Give JSON like {{\"ucb\": 0.1}}.")
+        self.selector_config()  # reject impossible values before any model is loaded
+
+    @property
+    def prompts_per_round(self) -> int:
+        """Prompts chosen per round."""
+        return int(self.generation_batch_size // self.num_generations)
+
+    def selector_config(self) -> SelectorConfig:
+        """The part of the configuration that the selection core needs."""
+        return SelectorConfig(
+            group_size=self.num_generations,
+            prompts_per_round=self.prompts_per_round,
+            candidates=self.dopr_candidates,
+            wrong_cap=self.dopr_wrong_cap,
+            right_cap=self.dopr_right_cap,
+            replay=self.dopr_replay,
+            memory=self.dopr_memory,
+            seed=self.seed,
+        )

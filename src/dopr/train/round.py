@@ -1,0 +1,251 @@
+"""One round: roll out the picks in chunks, review, tell, and assemble the rows of the update."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dopr.budget import Spent
+from dopr.selection.memory import Success
+from dopr.selection.selector import Pick
+from dopr.train.advantages import group_advantages, total_reward
+from dopr.train.rows import Batch, check_text_only, fit_rows, join, strip_padding, success_rows, take
+
+if TYPE_CHECKING:
+    from dopr.train.trainer import DoPRTrainer
+
+
+def outcome_of(rate: float | None, mixed: bool) -> str:
+    """Name of a group's outcome: ``mixed``, ``all_wrong``, ``all_right`` or ``unscorable``."""
+    if rate is None:
+        return "unscorable"
+    return "mixed" if mixed else "all_right" if rate > 1 - 1e-9 else "all_wrong"
+
+
+@dataclass
+class Round:
+    """The record of one round until its update has run."""
+
+    number: int
+    picks: list[Pick]
+    started: float
+    candidates: list[str]
+    scores: list[float]
+    rewards: list[list[float | None]]
+    rates: list[float | None]
+    outcomes: list[str]
+    actions: list[str]
+    tokens: list[int]
+    labels: list[int | None]
+    skills: list[str | None]
+    replayed: int
+    select_seconds: float
+    generate_seconds: float
+    entropies: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def informative_share(self) -> float:
+        """Share of groups with differing rewards."""
+        return self.outcomes.count("mixed") / len(self.outcomes)
+
+    def event(self, spent: Spent, step: int) -> dict[str, Any]:
+        """The round as a plain dict, one line of events.jsonl."""
+        picks = [
+            {
+                "id": pick.prompt_id, "score": round(pick.score, 6), "rollouts": len(self.rewards[i]),
+                "rewards": self.rewards[i], "success": self.rates[i], "outcome": self.outcomes[i],
+                "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i],
+                "cluster": self.labels[i], "skill": self.skills[i],
+            }
+            for i, pick in enumerate(self.picks)
+        ]  # fmt: skip
+        seconds = {"round": time.perf_counter() - self.started, "generate": self.generate_seconds, "select": self.select_seconds}
+        return {
+            "round": self.number, "step": step, "picks": picks, "candidates": self.candidates, "scores": self.scores,
+            "replayed": self.replayed, "seconds": {k: round(v, 6) for k, v in seconds.items()}, "spent": spent.as_dict(),
+        }  # fmt: skip
+
+
+@dataclass
+class _Chunk:
+    """Rollouts of one generation call: this process's rows, and which pick each row of all processes belongs to."""
+
+    batch: Batch
+    picks: torch.Tensor  # (world rows,)
+    rewards: torch.Tensor  # (world rows, functions)
+
+
+class RoundRunner:
+    """Runs one round for the trainer.
+
+    Args:
+        trainer: The trainer, for its data, reward weights, memory and accelerator.
+        generate: TRL's own generate-and-score of a list of dataset rows.
+        rows_per_process: Rows the user sized memory for; an update keeps at most as many on-policy rows.
+    """
+
+    def __init__(
+        self, trainer: DoPRTrainer, generate: Callable[[list[dict[str, Any]]], Batch], rows_per_process: int
+    ) -> None:
+        self.trainer, self.generate, self.rows_per_process = trainer, generate, rows_per_process
+        self.selector, self.accelerator = trainer.selector, trainer.accelerator
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+
+    def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
+        """Roll out, verify, tell; returns this process's rows of the update and the round's record."""
+        chunks, rewards, actions = self._roll_out(picks)
+        generated = time.perf_counter()
+        groups = [self.selector.tell(pick.prompt_id, rewards[i]) for i, pick in enumerate(picks)]
+        tokens = self._token_counts(chunks, len(picks))
+        self._remember(chunks, picks)
+        batch = self._on_policy_rows(chunks, actions)
+        replayed = self.selector.replay()
+        batch = self._add_replay(batch, replayed)
+        spent = self.trainer.spent
+        spent.rollouts += sum(map(len, rewards))
+        spent.tokens += sum(tokens)
+        spent.prompts += len(picks)
+        rows = [self.trainer.train_dataset[pick.row] for pick in picks]
+        labels = getattr(self.selector, "labels", None)
+        record = Round(
+            number=self.selector.round,
+            picks=picks,
+            started=started,
+            candidates=[str(self.selector.ids[int(row)]) for row in self.selector.candidate_rows],
+            scores=[round(float(s), 6) for s in self.selector.candidate_scores],
+            rewards=rewards,
+            rates=[None if g is None else round(g.rate, 6) for g in groups],
+            outcomes=[outcome_of(None if g is None else g.rate, g is not None and g.mixed) for g in groups],
+            actions=actions,
+            tokens=tokens,
+            labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
+            skills=[row.get("skill") for row in rows],
+            replayed=len(replayed),
+            select_seconds=selected - started,
+            generate_seconds=generated - selected,
+        )
+        return batch, record
+
+    def _roll_out(self, picks: list[Pick]) -> tuple[list[_Chunk], list[list[float | None]], list[str]]:
+        """Generate until every pick is kept or dropped."""
+        chunks: list[_Chunk] = []
+        rewards: list[list[float | None]] = [[] for _ in picks]
+        actions = ["keep"] * len(picks)
+        wanted = {i: pick.rollouts for i, pick in enumerate(picks)}
+        while wanted:
+            chunk = self._generate_chunk(picks, wanted)
+            chunks.append(chunk)
+            totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
+            for position, total in zip(chunk.picks.tolist(), totals, strict=True):
+                rewards[position].append(total if math.isfinite(total) else None)
+            verdicts = {i: self.selector.review(picks[i].prompt_id, rewards[i]) for i in wanted}
+            wanted = {i: verdict.rollouts for i, verdict in verdicts.items() if verdict.action == "more"}
+            actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
+        return chunks, rewards, actions
+
+    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int]) -> _Chunk:
+        # The copies of a prompt stay contiguous, whole groups of G: vLLM's server mode counts on it.
+        layout = [i for i, n in wanted.items() for _ in range(n)]
+        while len(layout) % math.lcm(self.world, self.trainer.num_generations):
+            layout += [layout[-1]] * self.trainer.num_generations
+        share = len(layout) // self.world
+        dataset = self.trainer.train_dataset
+        # A fresh dict per row: TRL writes into them.
+        rows = [dict(dataset[picks[i].row]) for i in layout[self.rank * share : (self.rank + 1) * share]]
+        batch = self.generate(rows)
+        rewards = self.trainer.captured_rewards()
+        return _Chunk(batch, torch.tensor(layout), rewards)
+
+    def _local(self, chunk: _Chunk, values: torch.Tensor) -> torch.Tensor:
+        share = len(chunk.picks) // self.world
+        return values[self.rank * share : (self.rank + 1) * share]
+
+    def _token_counts(self, chunks: Sequence[_Chunk], picks: int) -> list[int]:
+        """Generated tokens per pick over all processes."""
+        counts = np.zeros(picks, np.int64)
+        for chunk in chunks:
+            lengths = self.accelerator.gather(chunk.batch["completion_mask"].sum(dim=1))
+            np.add.at(counts, chunk.picks.numpy(), lengths.cpu().numpy())
+        return [int(n) for n in counts]
+
+    def _remember(self, chunks: Sequence[_Chunk], picks: list[Pick]) -> None:
+        """Offer this round's verified successes to the selector, the same ones in the same order on every process."""
+        if not self.selector.n_replay:
+            return
+        for chunk in chunks:
+            totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
+            good = [i for i, total in enumerate(totals) if self.selector.is_success(total)]
+            share = len(chunk.picks) // self.world
+            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in good if i // share == self.rank}
+            for i, (prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
+                if len(completion):  # a truncated completion may be masked out whole
+                    self.selector.remember(Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion))
+
+    def _on_policy_rows(self, chunks: Sequence[_Chunk], actions: Sequence[str]) -> Batch:
+        """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""
+        pad_id, trainer = self.trainer.pad_id, self.trainer
+        keep = [i for i, action in enumerate(actions) if action == "keep"]
+        if len(chunks) == 1 and len(keep) == len(actions):
+            chunk = chunks[0]
+            group = self._local(chunk, chunk.picks).to(chunk.batch["advantages"].device)
+            batch = {**chunk.batch, "dopr_group": group}
+        else:
+            for chunk in chunks:
+                check_text_only(chunk.batch)
+            picks = torch.cat([chunk.picks for chunk in chunks])
+            rewards = torch.cat([chunk.rewards for chunk in chunks])
+            kept = torch.isin(picks, torch.tensor(keep, dtype=picks.dtype))
+            advantages = torch.zeros(len(picks), device=rewards.device)
+            if kept.any():
+                advantages[kept] = group_advantages(
+                    rewards[kept], picks[kept], trainer.reward_weights,
+                    scale=trainer.scale_rewards, aggregation=trainer.multi_objective_aggregation,
+                )  # fmt: skip
+            parts, start = [], 0
+            for chunk in chunks:
+                stop = start + len(chunk.picks)
+                local = self._local(chunk, advantages[start:stop]).to(chunk.batch["advantages"])
+                group = self._local(chunk, picks[start:stop]).to(local.device)
+                parts.append({**chunk.batch, "advantages": local, "dopr_group": group})
+                start = stop
+            batch = join(parts, pad_id)
+            stays = torch.isin(batch["dopr_group"].cpu(), torch.tensor(keep, dtype=torch.long))
+            if stays.any() and not stays.all():  # dropped groups leave; if all are dropped, their null rows stay
+                batch = take(batch, stays.nonzero().flatten())
+        return self._fit(batch)
+
+    def _fit(self, batch: Batch) -> Batch:
+        """Thin to the rows the user sized memory for, and to equal micro-batches."""
+        rows, parts = len(batch["advantages"]), self.trainer.args.steps_per_generation
+        if rows > self.rows_per_process:
+            signs = batch["advantages"].sign().long().cpu().numpy()
+            strata = batch["dopr_group"].cpu().numpy() * 3 + signs + 1
+            rng = np.random.default_rng([self.trainer.args.seed, self.selector.round, self.rank])
+            index, weights = fit_rows(strata, self.rows_per_process, rng)
+            batch = take(batch, torch.from_numpy(index).to(batch["advantages"].device))
+            batch["advantages"] = batch["advantages"] * torch.from_numpy(weights).to(batch["advantages"])
+        elif rows % parts:  # only after drops: fill up with rows that carry no gradient
+            filler = take(batch, torch.zeros(parts - rows % parts, dtype=torch.long, device=batch["advantages"].device))
+            batch = join([batch, {**filler, "advantages": torch.zeros_like(filler["advantages"])}], self.trainer.pad_id)
+        return batch
+
+    def _add_replay(self, batch: Batch, replayed: list[Success]) -> Batch:
+        """Append this process's share of the replayed successes and count the batch's tokens anew if its rows changed."""
+        trainer = self.trainer
+        parts = trainer.args.steps_per_generation
+        share = len(replayed) // (self.world * parts) * parts
+        if share:
+            check_text_only(batch)
+            mine = replayed[self.rank * share : (self.rank + 1) * share]
+            rows = success_rows(mine, batch, trainer.pad_id, trainer.args.dopr_replay_weight)
+            batch = join([batch, trainer.fill_log_probabilities(rows)], trainer.pad_id)
+        if "num_items_in_batch" not in batch:
+            mask = batch["completion_mask"] * batch.get("tool_mask", 1)
+            batch["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
+        return batch

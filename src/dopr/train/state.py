@@ -1,0 +1,60 @@
+"""Selector state on disk: one NPZ, arrays plus a JSON header, nothing pickled, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dopr.errors import RunError
+
+STATE_FILE = "dopr_state.npz"
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a nested dict of plain values and arrays atomically."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    header = json.dumps(_split(state, arrays, ""))
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        # savez would read array names as its own keyword arguments; the header travels as a byte array.
+        np.savez(file, allow_pickle=False, header=np.frombuffer(header.encode(), np.uint8), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what ``save_state`` wrote.
+
+    Raises:
+        RunError: The file is missing, truncated or not a dopr state.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(bytes(file["header"]).decode())
+            return _join(header, file, "")  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing, so the selection cannot be resumed. Resume from a complete checkpoint.") from None
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise RunError(f"{path} cannot be read as selector state ({error}). Resume from an earlier checkpoint.") from None
+
+
+def _split(value: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _split(item, arrays, f"{where}/{key}") for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        arrays[f"a{len(arrays)}"] = value
+        return {"__array__": f"a{len(arrays) - 1}"}
+    return value
+
+
+def _join(value: Any, file: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        if "__array__" in value:
+            return file[value["__array__"]]
+        return {key: _join(item, file, where) for key, item in value.items()}
+    return value

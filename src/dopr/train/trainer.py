@@ -1,0 +1,333 @@
+"""``DoPRTrainer``: TRL's ``GRPOTrainer`` with the choice of prompts inside its generation step.
+
+A sampler would choose too early: dataloaders read ahead, so the choice would miss the rewards of the latest rounds. So
+the dataloader deals content-free tickets, and prompts are chosen, rolled out, verified and reported back within one
+call of ``_generate_and_score_completions``. Every strategy runs through this same code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
+from numpy.typing import NDArray
+from trl import GRPOTrainer
+
+from dopr.budget import Spent, Stopwatch
+from dopr.errors import ConfigError
+from dopr.runlog import EVENTS, EventLog
+from dopr.selection.registry import make_selector
+from dopr.selection.selector import Selector
+from dopr.train.config import DoPRConfig
+from dopr.train.features import hidden_features
+from dopr.train.round import Round, RoundRunner
+from dopr.train.state import STATE_FILE, load_state, save_state
+from dopr.train.watch import ConstantWatch
+
+
+def prompt_ids_of(dataset: Dataset, column: str) -> list[str]:
+    """Stable ids of a dataset's prompts: the named column, or a hash of each prompt.
+
+    Raises:
+        ConfigError: Two rows share an id.
+    """
+    if column in dataset.column_names:
+        ids = [str(value) for value in dataset[column]]
+    else:
+        texts = (p if isinstance(p, str) else json.dumps(p, sort_keys=True) for p in dataset["prompt"])
+        ids = [hashlib.sha1(text.encode()).hexdigest()[:16] for text in texts]
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise ConfigError(f"Prompt id {twice!r} occurs twice; selection keeps a history per id. Drop the repeated rows.")
+    return ids
+
+
+class _Tickets(torch.utils.data.Dataset[dict[str, int]]):
+    """One content-free item per round: the dataloader may read ahead as it likes."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    def __len__(self) -> int:
+        return self.rounds
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        if index >= self.rounds:
+            raise IndexError(index)
+        return {"ticket": index}
+
+
+class _TicketSampler(torch.utils.data.Sampler[int]):
+    """Every ticket once per row of its generation window, in order, so that all processes share it."""
+
+    def __init__(self, rounds: int, repeats: int) -> None:
+        self.rounds, self.repeats = rounds, repeats
+
+    def __len__(self) -> int:
+        return self.rounds * self.repeats
+
+    def __iter__(self) -> Any:
+        return (ticket for ticket in range(self.rounds) for _ in range(self.repeats))
+
+
+class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
+    """Drop-in ``GRPOTrainer`` that chooses which prompts to roll out.
+
+    Takes ``GRPOTrainer``'s arguments, with a ``DoPRConfig`` as ``args``, and in addition:
+
+    Args:
+        selector: A ready ``Selector`` over the dataset's ids; default: built from ``args.dopr_strategy``.
+        features: Prompt features of shape (len(train_dataset), D) for strategies that share evidence between prompts;
+            default: computed from the policy when ``args.dopr_features`` is ``hidden``.
+
+    Attributes:
+        selector: The strategy in use.
+        spent: Running totals of rollouts, tokens, seconds, updates and prompts.
+        last_round: The event of the latest finished round.
+
+    Raises:
+        ConfigError: No training set, a streaming one, repeated ids, or settings the pool cannot satisfy.
+    """
+
+    _tag_names = ("trl", "grpo", "dopr")
+    _name = "DoPR"
+
+    def __init__(
+        self,
+        *args: Any,
+        selector: Selector | None = None,
+        features: NDArray[np.floating] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.args, DoPRConfig):
+            raise ConfigError(f"DoPRTrainer needs a DoPRConfig as args; got {type(self.args).__name__}.")
+        if not isinstance(self.train_dataset, Dataset):
+            raise ConfigError(
+                f"DoPRTrainer needs a datasets.Dataset it can index as train_dataset; got {type(self.train_dataset).__name__}. "
+                "Selection must be able to come back to any prompt, so streaming sets do not work."
+            )
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world != self.accelerator.num_processes:
+            raise ConfigError(
+                f"WORLD_SIZE is {world} but accelerate runs {self.accelerator.num_processes} process(es): each would "
+                "train on its own. On CPUs pass use_cpu=True in the config."
+            )
+        ids = prompt_ids_of(self.train_dataset, self.args.dopr_id_column)
+        self.selector = selector or make_selector(
+            self.args.dopr_strategy, ids, self.args.selector_config(), self.args.dopr_options
+        )
+        self._features = features
+        self._features_given = False
+        self.spent = Spent()
+        self.stopwatch = Stopwatch()
+        self.stop_reason: str | None = None
+        # Verified means the most the reward functions can give together; the scale widens if one gives more than 1.
+        self.selector.scale.high = max(1e-6, float(self.reward_weights.clamp(min=0).sum()))
+        self.last_round: dict[str, Any] = {}
+        self._open_round: Round | None = None
+        self._current_groups: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._captured_entropies: torch.Tensor | None = None
+        self._captured_rewards: torch.Tensor | None = None
+        self._watch = ConstantWatch(self.args.dopr_warn_constant, self.args.dopr_stop_constant)
+        path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
+        self.events = EventLog(path) if self.accelerator.is_main_process else None
+
+    # -- data: tickets instead of prompts ------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> Any:
+        """A dataloader of tickets; one epoch is as many rounds as it takes to deal every prompt as a candidate once."""
+        return self._get_dataloader(
+            dataset=_Tickets(self.selector.plan.rounds_per_epoch),
+            description="Training",
+            batch_size=self._train_batch_size * self.args.steps_per_generation,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        window = self.num_iterations * self.args.steps_per_generation
+        return _TicketSampler(len(dataset), self.args.generation_batch_size * window)
+
+    # -- one round -----------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.model.training:
+            return super()._generate_and_score_completions(inputs)  # type: ignore[no-any-return]
+        self._finish_round()
+        self.stopwatch.start(before=self.spent.seconds)
+        self._give_features()
+        started = time.perf_counter()
+        picks = self._agree(self.selector.ask())
+        selected = time.perf_counter()
+        runner = RoundRunner(self, super()._generate_and_score_completions, rows_per_process=len(inputs))
+        batch, self._open_round = runner.run(picks, started=started, selected=selected)
+        return batch
+
+    def captured_rewards(self) -> torch.Tensor:
+        """Rewards of the latest generation call over all processes, shape (world rows, functions)."""
+        if self._captured_rewards is None:
+            raise RuntimeError("TRL finished a generation without calling _calculate_rewards; this TRL is not supported.")
+        return self._captured_rewards
+
+    def fill_log_probabilities(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Give replayed rows the current policy's log-probabilities wherever the batch carries any.
+
+        As old log-probabilities they make the importance ratio 1. As reference they make the KL term 0: its estimator
+        needs samples of the current policy, which replayed rows are not.
+        """
+        wanted = [key for key in rows if key.endswith("_per_token_logps")]
+        if wanted:
+            ids = torch.cat([rows["prompt_ids"], rows["completion_ids"]], dim=1)
+            mask = torch.cat([rows["prompt_mask"], rows["completion_mask"]], dim=1)
+            width = rows["completion_ids"].size(1)
+            with torch.no_grad():
+                logps = self._get_per_token_logps_and_entropies(
+                    self.model, ids, mask, width, self.args.per_device_train_batch_size
+                )[0]
+            rows = rows | dict.fromkeys(wanted, logps)
+        return rows
+
+    def gather_dict(self, mine: dict[int, Any]) -> dict[int, Any]:
+        """Union of all processes' dicts."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        return {k: v for part in gather_object([mine]) for k, v in part.items()}
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rewards = super()._calculate_rewards(*args, **kwargs)
+        self._captured_rewards = rewards  # gathered over processes: (world rows, functions), NaN = unscorable
+        return rewards  # type: ignore[no-any-return]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        self._captured_entropies = None
+        self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
+        return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        out = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if kwargs.get("compute_entropy") and isinstance(out, tuple) and len(out) > 1 and out[1] is not None:
+            self._captured_entropies = out[1].detach()
+        return out
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """One micro-batch; the first after a generation closes the round's record."""
+        loss = super().training_step(*args, **kwargs)
+        self.spent.updates = self.state.global_step + int(self.accelerator.sync_gradients)
+        self._finish_round()
+        return loss
+
+    def _finish_round(self) -> None:
+        """Report the entropies of the round to the selector and write its event."""
+        if (round_ := self._open_round) is None:
+            return
+        self._open_round = None
+        for position, entropy in self._entropies(len(round_.picks)).items():
+            self.selector.tell_entropy(round_.picks[position].prompt_id, entropy)
+            round_.entropies[position] = entropy
+        self.spent.seconds = self.stopwatch.seconds
+        self.last_round = round_.event(self.spent, self.state.global_step)
+        for name, value in self.selector.metrics().items():
+            self._metrics["train"][f"dopr/{name}"].append(value)
+        self._metrics["train"]["dopr/informative"].append(round_.informative_share)
+        self._metrics["train"]["dopr/rollouts_total"].append(float(self.spent.rollouts))
+        if self.events:
+            self.events.write("round", **self.last_round)
+        self._check_signal(round_)
+
+    def _check_signal(self, round_: Round) -> None:
+        verdict = self._watch.see(round_.outcomes)
+        if verdict is None:
+            return
+        if self.events:
+            self.events.write("warning", round=round_.number, code=verdict.code, text=verdict.text)
+        self.last_round["warning"] = verdict.text
+        if verdict.stop:
+            self.control.should_training_stop = True
+            self.stop_reason = verdict.text
+
+    def _entropies(self, picks: int) -> dict[int, float]:
+        """Mean token entropy (nats) per pick over all processes, from the latest micro-batch."""
+        sums = np.zeros((picks, 2))
+        if self._captured_entropies is not None and self._current_groups is not None:
+            groups, mask = self._current_groups
+            weight = mask.to(self._captured_entropies.dtype)
+            totals = torch.stack([(self._captured_entropies * weight).sum(1), weight.sum(1)], dim=1).double().cpu()
+            for group, total in zip(groups.tolist(), totals.numpy(), strict=True):
+                if group >= 0:
+                    sums[group] += total
+        if self.accelerator.num_processes > 1:
+            sums = sum(gather_object([sums]), np.zeros((picks, 2)))
+        return {i: float(total / tokens) for i, (total, tokens) in enumerate(sums) if tokens > 0}
+
+    def _agree(self, picks: Sequence[Any]) -> list[Any]:
+        """The main process's picks on every process: they are equal by construction, and must be equal in fact."""
+        if self.accelerator.num_processes == 1:
+            return list(picks)
+        shared: list[Any] = [list(picks)]
+        broadcast_object_list(shared)
+        if [p.row for p in shared[0]] != [p.row for p in picks]:
+            raise RuntimeError(
+                "The processes chose different prompts: their selector states differ. "
+                "Are reward functions deterministic across processes, and is the data the same?"
+            )
+        return list(shared[0])
+
+    def _give_features(self) -> None:
+        """Hand prompt features to the selector before its first choice; a resumed selector already has its own."""
+        if self._features_given or not self.selector.uses_features or self.selector.round > 0:
+            return
+        self._features_given = True
+        features = self._features
+        if features is None and self.args.dopr_features == "hidden":
+            prompts = self.train_dataset["prompt"]
+            features = hidden_features(
+                self.accelerator.unwrap_model(self.model), self._token_ids(list(prompts)), self.pad_id, self.args.seed
+            )
+        if features is not None and self.accelerator.num_processes > 1:
+            shared: list[Any] = [features]
+            broadcast_object_list(shared)  # hidden states may differ in the last bits between devices
+            features = shared[0]
+        self.selector.set_features(features)
+
+    def _token_ids(self, prompts: list[Any]) -> list[list[int]]:
+        tokenizer = self.processing_class
+        return [
+            list(tokenizer(p)["input_ids"])
+            if isinstance(p, str)
+            else list(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"])
+            for p in prompts
+        ]
+
+    @property
+    def pad_id(self) -> int:
+        """Padding token id."""
+        return int(self.processing_class.pad_token_id)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.accelerator.is_main_process:
+            self._finish_round()
+            state = {"selector": self.selector.state_dict(), "spent": self.spent.as_dict()}
+            save_state(Path(output_dir) / STATE_FILE, state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        state = load_state(Path(checkpoint) / STATE_FILE)
+        self.selector.load_state_dict(state["selector"])
+        self.spent = Spent(**{k: type(getattr(self.spent, k))(v) for k, v in state["spent"].items()})
+        if self.events:
+            self.events.cut_after_round(self.selector.round)
