@@ -34,7 +34,7 @@ class EventLog:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event."""
-        line = json.dumps({"kind": kind, **_plain(fields)}, ensure_ascii=False, allow_nan=False)
+        line = json.dumps({"kind": kind, **_plain(fields)}, allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -43,7 +43,7 @@ class EventLog:
         if not self.path.exists():
             return
         events = [e for e in read_events(self.path.parent, self.path.name) if e.get("round", 0) <= round_]
-        write_lines(self.path, [json.dumps(e, ensure_ascii=False) for e in events])
+        write_lines(self.path, [json.dumps(e) for e in events])
 
     def _cut_broken_tail(self) -> None:
         if self.path.exists() and (raw := self.path.read_bytes()) and not raw.endswith(b"\n"):
@@ -77,7 +77,7 @@ def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
-    write_lines(path, [json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)])
+    write_lines(path, [json.dumps(_plain(value), indent=2, allow_nan=False)])
 
 
 def write_lines(path: Path, lines: list[str]) -> None:

@@ -1,0 +1,34 @@
+"""``dopr train`` on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from dopr.config import TrainSettings
+from dopr.train.prepare import prepare
+
+
+def run_command(settings: TrainSettings) -> None:
+    """Check, train, and print what was reached and spent."""
+    console = Console()
+    prepared = prepare(settings)
+    from dopr.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    console.print(f"dopr {settings.strategy}: {settings.model} on {settings.data}", highlight=False)
+    from dopr.cli.show import TrainProgress, train_table
+    from dopr.train.run import run
+
+    with TrainProgress(console) as progress:
+        outcome = run(prepared, progress=progress, say=lambda text: console.print(text, highlight=False, style="dim"))
+    summary = outcome.summary
+    console.print(train_table(summary))
+    if "difference" in summary:
+        d = summary["difference"]
+        console.print(f"Change: {d['estimate']:+.1%} [{d['low']:+.1%}, {d['high']:+.1%}] on the held-out problems.", highlight=False)
+    if summary["status"] != "finished":
+        console.print(f"Stopped: {summary['reason']}", highlight=False)
+    if summary["status"] == "interrupted":
+        console.print(f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True)
+    console.print(f"Policy: {outcome.directory}/{summary['checkpoint']}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,232 @@
+"""Settings of the commands: one frozen dataclass each, from a YAML or TOML file, overlaid by flags.
+
+Each field is documented once, in its metadata; the command line's help is generated from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from dopr.budget import Budget
+from dopr.errors import ConfigError, suggest
+
+
+def _opt(default: Any, help_: str, **extra: Any) -> Any:
+    """A documented field; a callable default is a factory."""
+    metadata = {"help": help_, **extra}
+    return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemSettings:
+    """Where the problems come from and how the policy is asked."""
+
+    model: str = _opt("tiny", "Policy: a local directory, a hub name, tiny (packaged) or smollm2-135m.")
+    data: str = _opt(
+        "world:latent-strategy",
+        "Problems: a .jsonl/.json/.csv/.parquet file, a directory, org/name on the hub, gym:TASK or world:NAME.",
+    )
+    split: str | None = _opt(None, "Split of the problems to load; default: train, or for dopr eval test.")
+    size: int | None = _opt(None, "Use at most this many problems; for gym: and world: generate this many.")
+    prompt_column: str | None = _opt(None, "Column with the prompt; default: found by its usual names.")
+    answer_column: str | None = _opt(None, "Column with the gold answer; default: found by its usual names.")
+    id_column: str | None = _opt(None, "Column with stable ids; default: id, extra_info.index, or a hash of the prompt.")
+    template: str | None = _opt(None, "Words around the prompt: plain, number, boxed, choice, tags, or text with {prompt}.")
+    system: str | None = _opt(None, "System message (needs chat).")
+    chat: bool | None = _opt(None, "Use the tokenizer's chat template; default: whenever it has one.")
+    reward: tuple[str, ...] = _opt(
+        ("auto",), "Verifier: math, number, exact, choice, regex:PATTERN, gym, world, or module:function; repeatable."
+    )
+    reward_weight: tuple[float, ...] = _opt((), "Weight of each reward; default 1.")
+    reward_timeout: float = _opt(60.0, "Seconds one reward call may take before its rollouts count as unscorable.")
+    temperature: float | None = _opt(None, "Sampling temperature of rollouts; default 1.0.")
+    top_p: float = _opt(1.0, "Nucleus sampling mass of rollouts.")
+    top_k: int = _opt(0, "Sample among the k likeliest tokens; 0 = all.")
+    max_completion_length: int | None = _opt(None, "Most tokens per completion; default 256, or what the packaged world needs.")
+    dtype: str = _opt("auto", "Weights' type: auto, float32, bfloat16 or float16.")
+    device: str | None = _opt(None, "Device, such as cpu or cuda:0; default: the first GPU, else the CPU.")
+    seed: int = _opt(0, "Seed of everything random.")
+
+    def __post_init__(self) -> None:
+        positive = {"size": 1, "max_completion_length": 1, "reward_timeout": 0.001}
+        for name, least in positive.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature is {self.temperature}; it must be a number of at least 0.")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more.")
+        if self.reward_weight and len(self.reward_weight) != len(self.reward):
+            raise ConfigError(f"{len(self.reward_weight)} reward weights for {len(self.reward)} rewards; give one each.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(ProblemSettings):
+    """Settings of ``dopr train``."""
+
+    output: str | None = _opt(None, "Run directory; default: runs/ and a time stamp. It must not hold another run.")
+    strategy: str = _opt("dopr", "Selection strategy: dopr, uniform (plain batch GRPO) or random-one.")
+    prompts_per_round: int = _opt(1, "Prompts per update; 1 is the one-shot setting.")
+    group_size: int | None = _opt(None, "Rollouts per group G; default 8.")
+    candidates: int | None = _opt(None, "Candidate batch to choose from; default: the smaller of 128 and the pool.")
+    wrong_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps failing; the group size = no sequential rollouts.")
+    right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
+    replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
+    option: dict[str, Any] = _opt(dict, "Switch of the dopr rule as NAME=VALUE, such as volatility=within; repeatable.")
+    budget: str | None = _opt(None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=2000.")
+    learning_rate: float | None = _opt(None, "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5.")
+    lora: int = _opt(0, "Rank of a LoRA adapter; 0 = full fine-tuning.")
+    micro_batch: int | None = _opt(None, "Rows per forward pass and device; default: the whole round. Lower it to save memory.")
+    eval_data: str | None = _opt(None, "Held-out problems; default: the world's own, or up to a tenth of the data.")
+    eval_problems: int | None = _opt(None, "Held-out problems used; 0 = no evaluation; default 256 for worlds, else 64.")
+    eval_samples: int = _opt(1, "Samples per held-out problem.")
+    eval_temperature: float | None = _opt(None, "Temperature of evaluation, 0 = greedy; default: that of the rollouts.")
+    evaluations: int | None = _opt(None, "Evaluations between before and after; default 20 for the tiny policy, else 0.")
+    target: float | None = _opt(None, "Accuracy at which to stop early.")
+    save_every: int = _opt(0, "Checkpoint every so many updates, for --resume; 0 = only at the end.")
+    warn_constant: int = _opt(16, "Warn after so many rounds in a row without a mixed group; 0 = never.")
+    stop_constant: int = _opt(0, "Stop after so many rounds in a row without a mixed group; 0 = never.")
+    trainer: dict[str, Any] = _opt(dict, "Any TRL GRPOConfig field as NAME=VALUE, such as beta=0.01; repeatable.")
+    resume: str | None = _opt(None, "Run directory to continue.", flag_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.budget is not None:
+            Budget.parse(self.budget)
+        if self.target is not None and not 0 < self.target <= 1:
+            raise ConfigError(f"target is {self.target}; an accuracy lies above 0 and at most at 1.")
+        if self.temperature == 0:
+            raise ConfigError("temperature is 0: all rollouts of a group would be equal. Set it above 0 (1.0 is usual).")
+        for name in ("lora", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
+            if (getattr(self, name) or 0) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a positive number.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings(ProblemSettings):
+    """Settings of ``dopr eval``."""
+
+    run: str | None = _opt(None, "Run directory: evaluate its final checkpoint on its held-out problems, as the run did.")
+    n: int = _opt(1, "Samples per problem.", short="-n")
+    k: tuple[int, ...] = _opt((), "pass@k for this k; repeatable; default: powers of two up to n.", short="-k")
+    batch_size: int = _opt(64, "Completions generated at once.")
+    output: str | None = _opt(None, "Directory for evaluation.json and completions.jsonl.")
+
+
+S = TypeVar("S", bound=ProblemSettings)
+
+
+def build(cls: type[S], *layers: Mapping[str, Any]) -> S:
+    """Settings from layers of values, later ones winning.
+
+    Raises:
+        ConfigError: Unknown setting, or a value of the wrong type.
+    """
+    known = {f.name: f for f in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            name = str(key).replace("-", "_")
+            if name not in known:
+                raise ConfigError(f"Unknown setting {key!r}. {suggest(name, known)}")
+            merged[name] = _convert(name, value, hints[name])
+    return cls(**merged)
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Top-level mapping of a .yaml, .yml or .toml file.
+
+    Raises:
+        ConfigError: Missing, unreadable or not a mapping.
+    """
+    file = Path(path)
+    if file.suffix not in (".yaml", ".yml", ".toml"):
+        raise ConfigError(f"The config file {path} must end in .yaml, .yml or .toml.")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config file {path} cannot be read: {error}.") from None
+    try:
+        if file.suffix == ".toml":
+            loaded: Any = tomllib.loads(text)
+        else:
+            import yaml
+
+            loaded = yaml.safe_load(text) or {}
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"The config file {path} is not valid {file.suffix[1:]}: {error}.") from None
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            raise ConfigError(f"The config file {path} is not valid YAML: {error}.") from None
+        raise
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"The config file {path} must hold settings as NAME: VALUE; it holds {type(loaded).__name__}.")
+    return loaded
+
+
+def parse_pair(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` with the value read as YAML, so numbers, booleans and lists work."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"{text!r} is not of the form NAME=VALUE.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    # YAML 1.1 reads 1e-5 as text; people mean a number.
+    if isinstance(parsed, str):
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    return name.strip(), parsed
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Plain values, for config.json."""
+    return dataclasses.asdict(settings)
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as the field's type, or a ConfigError."""
+    kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        origin = get_origin(kind) or kind
+        if origin is tuple:
+            items = value if isinstance(value, list | tuple) else (value,)
+            return tuple(_convert(name, item, get_args(kind)[0]) for item in items)
+        if origin is dict and isinstance(value, Mapping):
+            return dict(value)
+        if origin is bool and isinstance(value, bool):
+            return value
+        if origin is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if origin is float and not isinstance(value, bool):
+            if isinstance(value, int | float):
+                return float(value)
+            if isinstance(value, str):  # YAML 1.1 reads 1e-5 as text
+                try:
+                    return float(value)
+                except ValueError:
+                    pass
+        if origin is str and isinstance(value, str):
+            return value
+        if origin is str and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+    wanted = " or ".join("nothing" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds)
+    raise ConfigError(f"Setting {name!r} is {value!r}; it must be {wanted}.")

@@ -1,0 +1,1 @@
+"""Tasks: problems with checkable answers, the verifiers that check them, and the packaged worlds."""

@@ -1,0 +1,71 @@
+"""Rows through the ``datasets`` library: saved to disk, or from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dopr.errors import DataError
+from dopr.tasks.rows import Row
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("This source needs the datasets library. Run: pip install 'dopr[train]'.") from None
+    return datasets
+
+
+def read_saved(path: Path, *, split: str) -> list[Row]:
+    """Rows of a ``Dataset`` or ``DatasetDict`` written by ``save_to_disk``.
+
+    Raises:
+        DataError: it is broken, or has no such split.
+    """
+    datasets = _datasets()
+    try:
+        data = datasets.load_from_disk(str(path))
+    except Exception as error:
+        raise DataError(f"{path} looks like a saved dataset but cannot be loaded: {_first_line(error)}.") from error
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise DataError(f"{path} has no split {split!r}; it has {', '.join(sorted(map(str, data)))}.")
+        data = data[split]
+    return _rows(data)
+
+
+def read_hub(source: str, *, split: str) -> list[Row]:
+    """Rows of ``org/name`` or ``org/name:config`` on the hub, from the local cache where the hub cannot be reached.
+
+    Raises:
+        DataError: not such a name, not found, no such config or split, or offline.
+    """
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::(.+))?", source)
+    if match is None:
+        raise DataError(
+            f"The data source {source!r} is neither a path that exists nor a dataset name such as org/name or "
+            "org/name:config."
+        )
+    try:
+        data = _datasets().load_dataset(match[1], match[2], split=split)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"There is no file {source!r}, and as a dataset on the Hugging Face hub (split {split!r}) it cannot be loaded: "
+            f"{_first_line(error)}. Check the name, the split and the connection, or download it and give its path."
+        ) from error
+    rows = _rows(data)
+    if not rows:
+        raise DataError(f"The split {split!r} of the dataset {source!r} is empty.")
+    return rows
+
+
+def _rows(data: Any) -> list[Row]:
+    return [Row(f"row {k}", dict(entry)) for k, entry in enumerate(data.with_format(None), 1)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,226 @@
+"""Rewards by name, and the checks that catch a wrong one before a model is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from dopr.errors import DataError, RewardError, suggest
+from dopr.tasks import verifiers
+from dopr.tasks.answers import parse_number
+from dopr.tasks.guard import GuardedReward, checked
+from dopr.tasks.problems import Problem, to_rows
+from dopr.tasks.verifiers import Verifier
+
+_NAMED: dict[str, Callable[[float], Verifier]] = {
+    "math": lambda timeout: verifiers.math(timeout=timeout),
+    "number": lambda timeout: verifiers.number(),
+    "exact": lambda timeout: verifiers.exact(),
+    "world": lambda timeout: verifiers.world(),
+    "choice": lambda timeout: verifiers.choice(),
+    "gym": lambda timeout: verifiers.gym(timeout=timeout),
+}
+#: Problems that a function is tried on before the run.
+_TRIED = 4
+
+
+class RewardFunction(Protocol):
+    """What :func:`resolve_rewards` gives: TRL's reward function, with a name, counters and an extractor."""
+
+    __name__: str
+    #: ``scored``, ``unscorable``, ``errors``, ``timeouts`` since the start.
+    counts: dict[str, int]
+
+    @property
+    def extract(self) -> Callable[[str], str | None] | None:
+        """Canonical answer of a completion, for maj@n; None for a function that has none."""
+
+    def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
+        """Rewards, None where a completion cannot be scored."""
+
+
+def resolve_rewards(specs: Sequence[str], *, timeout: float) -> list[RewardFunction]:
+    """Reward functions for ``specs``: names of verifiers, ``regex:PATTERN``, or ``module:function`` of the user's.
+
+    Args:
+        specs: at least one.
+        timeout: seconds; per completion for math, regex and gym, per call for a function of the user's.
+
+    Raises:
+        RewardError: an unknown name, an invalid pattern, or a function that cannot be imported.
+    """
+    if not specs:
+        raise RewardError(f"No reward is given. {suggest('', [*_NAMED, 'regex:PATTERN', 'module:function'])}")
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise RewardError(f"The reward timeout is {timeout}; it must be a positive number of seconds.")
+    return [_resolve(spec, timeout) for spec in specs]
+
+
+def _resolve(spec: str, timeout: float) -> RewardFunction:
+    if spec in _NAMED:
+        return _NAMED[spec](timeout)
+    if spec.startswith("regex:"):
+        return verifiers.by_regex(spec.removeprefix("regex:"), timeout=timeout)
+    if ":" not in spec:
+        raise RewardError(
+            f"There is no reward {spec!r}. {suggest(spec, [*_NAMED, 'regex:PATTERN', 'module:function'])}"
+        )
+    return GuardedReward(_import(spec), timeout=timeout)
+
+
+def _import(spec: str) -> Callable[..., Any]:
+    module_name, _, name = spec.partition(":")
+    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or module_name.endswith(".py") or not name.isidentifier():
+        raise RewardError(
+            f"The reward {spec!r} is not of the form module:function. Write the module as Python imports it, without .py "
+            "and with dots for slashes."
+        )
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise RewardError(
+                f"The reward {spec!r} names the module {error.name!r}, which is neither installed nor in {here}."
+            ) from None
+        raise RewardError(f"The module of the reward {spec!r} needs {error.name!r}, which is not installed.") from error
+    except Exception as error:
+        raise RewardError(
+            f"The module of the reward {spec!r} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+    finally:
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)  # for what the function imports later; last, so that it hides no installed package
+    function = getattr(module, name, None)
+    if function is None:
+        known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise RewardError(f"The module {module_name!r} has no function {name!r}. {suggest(name, known)}")
+    if not callable(function) or isinstance(function, type):
+        raise RewardError(f"The reward {spec!r} is a {type(function).__name__}, not a function.")
+    return function  # type: ignore[no-any-return]
+
+
+def auto_reward(problems: Sequence[Problem]) -> str:
+    """Name of the verifier that suits the golds: number where all are, choice where all are letters A-E, else math.
+
+    Raises:
+        RewardError: a problem has no answer.
+    """
+    golds = [p.answer for p in problems]
+    if not golds or None in golds:
+        raise RewardError("The problems have no answers to choose a verifier by. Name a reward function.")
+    if all(parse_number(g) is not None for g in golds if g is not None):
+        return "number"
+    if all(re.fullmatch(r"\(?[A-E]\)?", g) for g in golds if g is not None):
+        return "choice"
+    return "math"
+
+
+def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tuple[Problem, str]]:
+    """Problems whose own gold, in the form that the named verifier wants, it rejects; and why. Counters stay as they are.
+
+    A function of the user's and a regex cannot be checked so: the form that they want is not known.
+    """
+    if not isinstance(reward, Verifier) or reward.example is None:
+        return []
+    kept = dict(reward.counts)
+    bad = [(p, "it has no answer") for p in problems if p.answer is None and reward.column == "answer"]
+    asked = [p for p in problems if p.answer is not None]
+    golds = [str(p.answer) for p in asked]
+    column = golds if reward.column == "answer" else [p.extra.get(reward.column) for p in asked]
+    for problem, gold, value in zip(
+        asked, golds, reward([reward.example(g) for g in golds], **{reward.column: column}), strict=True
+    ):
+        if value is None:
+            bad.append((problem, f"the gold {gold!r} cannot be read"))
+        elif value < 1.0:
+            bad.append((problem, f"the gold {gold!r}, given as the completion, gets {value:g}"))
+    reward.counts.update(kept)
+    return bad
+
+
+def preflight(
+    rewards: Sequence[RewardFunction], problems: Sequence[Problem], *, timeout: float, chat: bool = False
+) -> None:
+    """Try every reward on gold answers before anything expensive is loaded.
+
+    Args:
+        rewards: as :func:`resolve_rewards` gives them.
+        problems: what the run will train on; named verifiers check all, functions are tried on the first four.
+        timeout: seconds that a function may take for those four.
+        chat: whether completions will come as messages.
+
+    Raises:
+        RewardError: a function fails on every call, hangs, or returns something other than numbers.
+        DataError: a named verifier rejects golds; up to five are named.
+    """
+    for reward in rewards:
+        if isinstance(reward, GuardedReward):
+            _try(reward, problems[:_TRIED], timeout, chat)
+            continue
+        bad = check_golds(problems, reward)
+        if bad:
+            named = "; ".join(f"{problem.id!r}: {why}" for problem, why in bad[:5])
+            raise DataError(
+                f"{len(bad)} of {len(problems)} problems have a gold answer that their own verifier, "
+                f"{reward.__name__!r}, rejects: {named}{'; ...' if len(bad) > 5 else ''}. No completion could be right. "
+                "Correct or leave out these problems, or choose another reward."
+            )
+
+
+def _try(reward: GuardedReward, problems: Sequence[Problem], timeout: float, chat: bool) -> None:
+    rows = to_rows(problems, chat=any(not isinstance(p.prompt, str) for p in problems))
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    texts = ["" if p.answer is None else p.answer for p in problems]
+    completions: list[Any] = [[{"role": "assistant", "content": t}] for t in texts] if chat else texts
+    rest: dict[str, Any] = {"prompts": columns.pop("prompt", []), "completion_ids": [[0] for _ in rows]} | columns
+    rest |= {
+        "trainer_state": SimpleNamespace(global_step=0, max_steps=1, epoch=0.0, num_train_epochs=1, log_history=[]),
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
+    }
+    try:
+        raw = _call(reward, completions, rest, time.monotonic() + timeout)
+    except TimeoutError:
+        raise RewardError(
+            f"The reward function {reward.__name__} took more than {timeout:g} seconds for {len(problems)} completions. "
+            "Make it faster, or raise the reward timeout."
+        ) from None
+    rewards = checked(raw, len(completions), reward.__name__)
+    if rewards and all(r is None for r in rewards) and all(r is not None for r in raw):
+        raise RewardError(
+            f"The reward function {reward.__name__} returned NaN or infinity for all of {len(rewards)} gold answers. "
+            "Return a finite number, or None where a completion cannot be scored."
+        )
+
+
+def _call(reward: GuardedReward, completions: list[Any], columns: dict[str, Any], deadline: float) -> Any:
+    """What the function returns for all completions or, where that raises, for the first one that it can do alone."""
+    try:
+        return reward.attempt(completions, columns, deadline)
+    except (TimeoutError, RewardError):
+        raise
+    except Exception as error:  # noqa: BLE001 - raised below, unless it is the fault of some completions only
+        first = error
+    for i in range(len(completions)):
+        try:
+            result = reward.attempt([completions[i]], reward.row(columns, i, len(completions)), deadline)
+        except (TimeoutError, RewardError):
+            raise
+        except Exception:  # noqa: BLE001 - the first one stands for all
+            continue
+        return [*checked(result, 1, reward.__name__), *[0.0] * (len(completions) - 1)]
+    raise RewardError(
+        f"The reward function {reward.__name__} raises on every call: {type(first).__name__}: {first}. It is called "
+        "with completions, prompts and the data columns as keyword arguments, each a list; end its parameters with "
+        "**kwargs."
+    ) from first

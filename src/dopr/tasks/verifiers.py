@@ -1,0 +1,300 @@
+"""The named verifiers: what each reads in a completion, and when that equals the gold answer.
+
+==========  ==========================================================================================================
+math        math-verify: the completion's last boxed or final expression equals the gold symbolically
+number      the last number in the completion equals the gold; ``$``, ``%`` and thousands separators mean nothing
+exact       the completion, stripped, is the gold
+world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
+choice      the letter A-J of the last ``(X)``, ``\\boxed{X}`` or "answer is X"; else a letter that begins the last such line
+regex:P     the last match of the pattern P: its last group that took part (all of it without groups), stripped, is the gold
+gym         reasoning-gym's own score of the text in ``<answer>`` tags; without tags the better of the whole text and its
+            last line. It may be partial, between 0 and 1
+==========  ==========================================================================================================
+
+Each gives 1.0 or 0.0 (gym: a score) per completion, and None where the gold is missing or cannot be read. A completion
+that takes the verifier too long is wrong (0.0) and counted under ``timeouts``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+from dopr.errors import RewardError
+from dopr.tasks.answers import gold_from_text, gold_text, last_boxed, last_number, number_text, parse_number
+from dopr.tasks.guard import COUNTERS
+from dopr.tasks.pool import Failure, WorkerPool
+
+Judgement = float | None | Failure
+#: (texts, golds), of one length, to a judgement each.
+JudgeBatch = Callable[[Sequence[str], Sequence[str]], list[Judgement]]
+
+
+class Verifier:
+    """A named verifier, callable as a TRL reward function.
+
+    Attributes:
+        extract: canonical answer of a completion (equal answers give equal texts), None where it has none; for maj@n.
+        example: a right completion for a gold answer in the form that the verifier wants; None where that is not known.
+        column: the data column with the gold.
+        counts: completions ``scored`` and ``unscorable``; of the scored, ``timeouts``; of the unscorable, ``errors``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        judge: JudgeBatch,
+        extract: Callable[[str], str | None],
+        example: Callable[[str], str] | None,
+        *,
+        column: str = "answer",
+    ) -> None:
+        self.__name__ = name
+        self.extract, self.example, self.column = extract, example, column
+        self.counts = dict.fromkeys(COUNTERS, 0)
+        self._judge = judge
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Rewards of ``completions`` (texts, or conversations) against the gold column.
+
+        Raises:
+            RewardError: the gold column is not among ``columns``.
+        """
+        if self.column not in columns:
+            raise RewardError(
+                f"The reward {self.__name__!r} needs the data column {self.column!r}; there are "
+                f"{', '.join(sorted(columns)) or 'none'}. Add it, or use a reward function of your own."
+            )
+        golds = [_gold(value) for value in columns[self.column]]
+        asked = [(text_of(c), g) for c, g in zip(completions, golds, strict=True) if g is not None]
+        distinct = list(dict.fromkeys(asked))  # rollouts of one group often agree
+        judged = dict(zip(distinct, self._judge([t for t, _ in distinct], [g for _, g in distinct]), strict=True))
+        return [
+            self._count(None if gold is None else judged[text_of(completion), gold])
+            for completion, gold in zip(completions, golds, strict=True)
+        ]
+
+    def _count(self, judgement: Judgement) -> float | None:
+        reward = judgement if not isinstance(judgement, Failure) else 0.0 if judgement is Failure.TIMEOUT else None
+        if isinstance(judgement, Failure):
+            self.counts["timeouts" if judgement is Failure.TIMEOUT else "errors"] += 1
+        self.counts["unscorable" if reward is None else "scored"] += 1
+        return reward
+
+
+def text_of(completion: Any) -> str:
+    """Text of a completion: itself, or the content of its last message (text parts joined)."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1].get("content") if completion else None
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content)
+    return content or ""
+
+
+def _gold(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value if value.strip() else None
+    try:
+        return gold_text(value)
+    except ValueError:
+        return None
+
+
+def _each(judge: Callable[[str, str], Judgement]) -> JudgeBatch:
+    return lambda texts, golds: [judge(text, gold) for text, gold in zip(texts, golds, strict=True)]
+
+
+def _same(extract: Callable[[str], str | None], text: str, gold: str) -> float:
+    return float(extract(text) == gold.strip())
+
+
+def number() -> Verifier:
+    """The last number of the completion equals the gold number."""
+
+    def extract(text: str) -> str | None:
+        value = last_number(text)
+        return None if value is None else number_text(value)
+
+    def judge(text: str, gold: str) -> float | None:
+        wanted = parse_number(gold_from_text(gold))
+        return None if wanted is None else float(last_number(text) == wanted)
+
+    return Verifier("number", _each(judge), extract, gold_from_text)
+
+
+def exact() -> Verifier:
+    """The completion is the gold, white space around it aside."""
+    return Verifier("exact", _each(partial(_same, str.strip)), str.strip, str)
+
+
+def world() -> Verifier:
+    """The text after the last ``=`` is the gold: the form of the packaged worlds."""
+
+    def extract(text: str) -> str:
+        return text.rpartition("=")[2].strip()
+
+    return Verifier("world", _each(partial(_same, extract)), extract, "={}".format)
+
+
+_LETTER = r"\(?\s*(?:\\text(?:bf)?\{)?\(?"
+_CHOICE = re.compile(
+    r"\(([A-Ja-j])\)|\\boxed\{" + _LETTER + r"([A-Ja-j])\)?\}"
+    r"|(?i:answer)\s*(?i:is|:)\s*:?\s*[*(]*(?:([A-J])(?![\w'])|([a-j])(?=[*)]*\s*(?:[.,;!]|$)))",
+    re.MULTILINE,
+)
+_LONE = re.compile(r"^\s*[*(]*([A-J])[*]*(?:[).:]|\s*$)", re.MULTILINE)
+_LONE_SMALL = re.compile(r"\s*\(?([a-j])[).]?\s*")
+
+
+def choice() -> Verifier:
+    """The chosen letter, A to J, is the gold's."""
+
+    def extract(text: str) -> str | None:
+        found = _CHOICE.findall(text) or _LONE.findall(text)
+        if not found:
+            lone = _LONE_SMALL.fullmatch(text)
+            return lone[1].upper() if lone else None
+        return "".join(found[-1]).upper()
+
+    def judge(text: str, gold: str) -> float | None:
+        wanted = extract(gold)
+        return None if wanted is None else float(extract(text) == wanted)
+
+    return Verifier("choice", _each(judge), extract, "The answer is ({})".format)
+
+
+def by_regex(pattern: str, *, timeout: float) -> Verifier:
+    """What the last match of ``pattern`` holds is the gold.
+
+    Patterns run with the ``regex`` package (which transformers brings along), given up after ``timeout`` seconds; where
+    it is missing, with the standard library's ``re``, which cannot be interrupted.
+
+    Raises:
+        RewardError: the pattern is not valid.
+    """
+    limited = importlib.util.find_spec("regex") is not None
+    engine: Any = importlib.import_module("regex") if limited else re
+    try:
+        compiled = engine.compile(pattern)
+    except engine.error as error:
+        raise RewardError(f"The pattern of the reward 'regex:{pattern}' is not valid: {error}. Correct it.") from None
+
+    def search(text: str) -> str | None:
+        found = None
+        for found in compiled.finditer(text, timeout=timeout) if limited else compiled.finditer(text):  # noqa: B007
+            pass
+        if found is None:
+            return None
+        groups = [group for group in found.groups() if group is not None]
+        return str(groups[-1] if groups else found[0]).strip()
+
+    def extract(text: str) -> str | None:
+        try:
+            return search(text)
+        except TimeoutError:
+            return None
+
+    def judge(text: str, gold: str) -> Judgement:
+        try:
+            return _same(search, text, gold)
+        except TimeoutError:
+            return Failure.TIMEOUT
+
+    return Verifier("regex", _each(judge), extract, None)
+
+
+def math(*, timeout: float) -> Verifier:
+    """The completion's answer equals the gold by math-verify, in worker processes with ``timeout`` seconds for each."""
+    _require("math_verify", "math", "math")
+    pool = WorkerPool("dopr.tasks.verifiers:judge_math", timeout=timeout)
+    # math-verify's own limit on each step lets it go on with its other readings; the pool's is on all of it.
+    step = max(1, int(timeout / 2))
+
+    def judge(texts: Sequence[str], golds: Sequence[str]) -> list[Judgement]:
+        values = pool.run([[text, gold, step] for text, gold in zip(texts, golds, strict=True)])
+        return [Failure.TIMEOUT if value == "late" else value for value in values]
+
+    def extract(text: str) -> str | None:
+        boxed = last_boxed(text)
+        value = last_number(text) if boxed is None else parse_number(boxed)
+        if value is not None:
+            return number_text(value)
+        return "".join(boxed.split()) if boxed else None
+
+    return Verifier("math", judge, extract, _boxed)
+
+
+def judge_math(item: Any) -> float | str | None:
+    """Runs in a worker: ``[text, gold, seconds per step]`` to 1.0, 0.0, "late" (0.0 after a step that took too long), or
+    None where the gold cannot be read.
+    """
+    from math_verify import parse, verify
+
+    if item is None:
+        return None
+    text, gold, step = item
+    wanted = _parsed_gold(gold, step)
+    if not wanted:
+        return None
+    started = time.monotonic()
+    if verify(wanted, parse(text, parsing_timeout=step), timeout_seconds=step):
+        return 1.0
+    return "late" if time.monotonic() - started >= step else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _parsed_gold(gold: str, step: int) -> Any:
+    from math_verify import parse
+
+    return parse(_boxed(gold), parsing_timeout=step)
+
+
+_IN_DOLLARS = re.compile(r"(?<!\\)\$.+(?<!\\)\$", re.DOTALL)
+
+
+def _boxed(gold: str) -> str:
+    """math-verify reads LaTeX only inside a box or dollars; a gold is as a rule bare."""
+    return gold if "\\boxed{" in gold or _IN_DOLLARS.search(gold) else f"\\boxed{{{gold}}}"
+
+
+def gym(*, timeout: float) -> Verifier:
+    """reasoning-gym's score of the answer, in worker processes: several of its tasks compute with what they are given."""
+    _require("reasoning_gym", "gym", "gym")
+    pool = WorkerPool("dopr.tasks.verifiers:judge_gym", timeout=timeout)
+
+    def judge(texts: Sequence[str], golds: Sequence[str]) -> list[Judgement]:
+        return pool.run([[gold, _gym_answers(text)] for text, gold in zip(texts, golds, strict=True)])
+
+    def extract(text: str) -> str:
+        return _gym_answers(text)[-1]
+
+    return Verifier("gym", judge, extract, "<answer>{}</answer>".format, column="gym_entry")
+
+
+def _gym_answers(text: str) -> list[str]:
+    """Texts that may be meant as the answer, the likeliest last."""
+    tagged = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    if tagged:
+        return [tagged[-1].strip()]
+    whole = text.strip()
+    return list(dict.fromkeys([whole, whole.rpartition("\n")[2].strip()]))
+
+
+def judge_gym(item: Any) -> float | None:
+    """Runs in a worker: ``[gym_entry, answers]`` to the best score."""
+    import reasoning_gym  # noqa: F401 - loaded while the worker starts, outside the time limit of an item
+
+    from dopr.tasks.gym import score
+
+    return None if item is None else score(*item)
+
+
+def _require(module: str, reward: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise RewardError(f"The reward {reward!r} needs {module}. Run: pip install 'dopr[{extra}]'.")

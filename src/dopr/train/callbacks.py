@@ -1,0 +1,102 @@
+"""What happens between updates: budget, evaluation, progress, interruption."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback
+
+from dopr.budget import Budget
+from dopr.evaluate import Evaluation
+from dopr.train.trainer import DoPRTrainer
+
+Progress = Callable[[dict[str, Any], float], None]
+"""Told (latest round's event, share of the budget spent) after every update."""
+
+
+def eval_event(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as fields of an ``eval`` event."""
+    interval = evaluation.accuracy
+    return {
+        "accuracy": interval.estimate, "low": interval.low, "high": interval.high, "n": len(evaluation.ids),
+        "tokens": evaluation.tokens, "by_skill": evaluation.by_skill,
+    }  # fmt: skip
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]
+    """Ends the run at its budget or target, evaluates along the way, and stops cleanly on the first Ctrl-C.
+
+    Args:
+        budget: When to stop.
+        evaluations: Evaluations spread evenly over the budget, before its end.
+        measure: Evaluates the live policy; ``None`` = no held-out problems.
+        target: Accuracy at which to stop; ``None`` = never.
+        progress: Told after every update.
+    """
+
+    def __init__(
+        self, *, budget: Budget, evaluations: int, measure: Callable[[], Evaluation] | None,
+        target: float | None, progress: Progress,
+    ) -> None:  # fmt: skip
+        self.budget, self.evaluations, self.measure, self.target, self.progress = (
+            budget, evaluations, measure, target, progress,
+        )  # fmt: skip
+        self.trainer: DoPRTrainer | None = None  # set once the trainer exists
+        self.reason = "budget spent"
+        self.reached: dict[str, float] | None = None
+        self._interrupted = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take over Ctrl-C and the termination signal."""
+        self._previous = {s: signal.signal(s, self._interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After every update."""
+        trainer = self.trainer
+        if trainer is None:
+            raise RuntimeError("RunCallback.trainer was not set.")
+        share = self.budget.share(trainer.spent)
+        if self.measure and self.evaluations and share < 1 and int(share * (self.evaluations + 1)) > self._done:
+            self._done = int(share * (self.evaluations + 1))
+            self.evaluate(trainer)
+            if self.reached and self.target is not None:
+                control.should_training_stop, self.reason = True, f"target accuracy {self.target:g} reached"
+        self.progress(trainer.last_round, share)
+        if share >= 1:
+            control.should_training_stop = True
+        elif self._interrupted:
+            control.should_training_stop = control.should_save = True
+            self.reason = "interrupted"
+        elif trainer.stop_reason:
+            self.reason = trainer.stop_reason
+
+    def evaluate(self, trainer: DoPRTrainer) -> Evaluation | None:
+        """Evaluate now, off the clock, and write the event."""
+        if self.measure is None:
+            return None
+        with trainer.stopwatch.paused():
+            evaluation = self.measure()
+        event = eval_event(evaluation)
+        if self.target is not None and event["accuracy"] >= self.target and self.reached is None:
+            self.reached = trainer.spent.as_dict()
+        if trainer.events:
+            trainer.events.write("eval", round=trainer.selector.round, spent=trainer.spent.as_dict(), **event)
+        return evaluation
+
+    def resume_from(self, trainer: DoPRTrainer) -> None:
+        """Skip the evaluations that the resumed run has done."""
+        self._done = int(self.budget.share(trainer.spent) * (self.evaluations + 1))
+
+    _done = 0
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        if self._interrupted:  # the second time, at once
+            raise KeyboardInterrupt
+        self._interrupted = True

@@ -1,0 +1,193 @@
+"""From settings to everything a run needs, cheapest checks first: a mistake is named before any model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dopr.config import ProblemSettings, TrainSettings
+from dopr.errors import ConfigError
+from dopr.models import resolve_model
+from dopr.selection.registry import make_selector
+from dopr.selection.selector import SelectorConfig
+from dopr.tasks.problems import Problem, load_problems, split_holdout
+from dopr.tasks.rewards import auto_reward, preflight, resolve_rewards
+from dopr.tasks.templates import render_prompt
+
+if TYPE_CHECKING:
+    from dopr.tasks.rewards import RewardFunction
+
+_FALLBACK_LENGTH = 256
+_SMALL = 10_000_000  # parameters below which a model counts as tiny
+_LARGE = 1_000_000_000
+
+
+def is_world(settings: ProblemSettings) -> bool:
+    """Whether the problems are a packaged world's."""
+    return settings.data.startswith("world:")
+
+
+def load(settings: ProblemSettings, source: str, *, split: str, size: int | None) -> list[Problem]:
+    """Problems of ``source`` with the user's column names."""
+    return load_problems(
+        source,
+        prompt_column=settings.prompt_column,
+        answer_column=settings.answer_column,
+        id_column=settings.id_column,
+        split=split,
+        size=size,
+        seed=settings.seed,
+        # The user's own functions may need no gold.
+        require_answer=not all(":" in r and not r.startswith("regex:") for r in settings.reward),
+    )
+
+
+def reward_names(settings: ProblemSettings, problems: list[Problem]) -> tuple[str, ...]:
+    """The rewards by name, ``auto`` resolved from the source and the golds."""
+    if settings.reward != ("auto",):
+        return settings.reward
+    if is_world(settings):
+        return ("world",)
+    return ("gym",) if settings.data.startswith("gym:") else (auto_reward(problems),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A checked training job."""
+
+    settings: TrainSettings
+    problems: list[Problem]
+    held_out: list[Problem]
+    held_out_from: str
+    reward_names: tuple[str, ...]
+    rewards: list[RewardFunction]
+    model: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the training problems, to recognise changed data."""
+        digest = hashlib.sha256()
+        for p in sorted(self.problems, key=lambda p: p.id):
+            digest.update(json.dumps([p.id, p.prompt, p.answer]).encode())
+        return digest.hexdigest()[:16]
+
+
+def prepare(settings: TrainSettings) -> Prepared:
+    """Check everything that can be checked without a model.
+
+    Raises:
+        DoprError: Whatever is wrong with settings, problems, rewards or the model's name.
+    """
+    config = selector_config(settings)
+    _check_batch(settings)
+    problems = load(settings, settings.data, split=settings.split or "train", size=settings.size)
+    names = reward_names(settings, problems)
+    rewards = resolve_rewards(names, timeout=settings.reward_timeout)
+    problems, held_out, where = _hold_out(settings, problems)
+    make_selector(settings.strategy, [p.id for p in problems], config, settings.option)
+    for problem in [*problems, *held_out]:  # a template or system message that cannot apply
+        render_prompt(problem, settings.template, settings.system, chat=True)
+    preflight(rewards, [*problems, *held_out], timeout=settings.reward_timeout)
+    return Prepared(
+        settings=settings, problems=problems, held_out=held_out, held_out_from=where, reward_names=names,
+        rewards=rewards, model=resolve_model(settings.model),
+    )  # fmt: skip
+
+
+def selector_config(settings: TrainSettings) -> SelectorConfig:
+    """The selection core's part of the settings."""
+    return SelectorConfig(
+        group_size=8 if settings.group_size is None else settings.group_size,
+        prompts_per_round=settings.prompts_per_round,
+        candidates=settings.candidates,
+        wrong_cap=settings.wrong_cap,
+        right_cap=settings.right_cap,
+        replay=settings.replay,
+        seed=settings.seed,
+    )
+
+
+def _check_batch(settings: TrainSettings) -> None:
+    """Group size against the rows of a round, before TRL is imported to say the same less clearly."""
+    group = 8 if settings.group_size is None else settings.group_size
+    rows = settings.trainer.get("generation_batch_size", settings.prompts_per_round * group)
+    if not isinstance(rows, int) or rows % group:
+        raise ConfigError(
+            f"The group size {group} does not divide the generation batch of {rows} rows: a round must hold whole "
+            f"groups. Set --group-size to a divisor of {rows}, or leave generation_batch_size out."
+        )
+    if settings.micro_batch is not None and (settings.micro_batch < 1 or rows % settings.micro_batch):
+        raise ConfigError(
+            f"A micro batch of {settings.micro_batch} rows does not divide the {rows} rows of a round "
+            f"({settings.prompts_per_round} prompts x {group} rollouts). Set --micro-batch to a divisor of {rows}."
+        )
+
+
+def _hold_out(settings: TrainSettings, problems: list[Problem]) -> tuple[list[Problem], list[Problem], str]:
+    """Training problems, held-out problems, and where the latter come from."""
+    wanted = settings.eval_problems
+    if wanted == 0:
+        return problems, [], "none"
+    if settings.eval_data is not None:
+        # A file named for evaluation is taken as it is; only generated sources need another split.
+        generated = settings.eval_data.startswith(("world:", "gym:"))
+        held = load(settings, settings.eval_data, split="test" if generated else settings.split or "train", size=wanted)
+        train_ids = {p.id for p in problems}
+        if shared := sum(p.id in train_ids for p in held):
+            raise ConfigError(
+                f"{shared} of the {len(held)} evaluation problems are also training problems (same id), so the "
+                "evaluation would not be held out. Remove them from one of the files."
+            )
+        return problems, held, settings.eval_data
+    if is_world(settings) or settings.data.startswith("gym:"):
+        size = wanted or (256 if is_world(settings) else 64)
+        return problems, load(settings, settings.data, split="test", size=size), f"{settings.data}, test split"
+    n = min(wanted or 64, len(problems) // 10) if wanted is None else min(wanted, len(problems) // 2)
+    if n < 1:
+        return problems, [], "none"
+    train, held = split_holdout(problems, n, settings.seed)
+    return train, held, f"{len(held)} problems held out from the data"
+
+
+def completion_length(settings: ProblemSettings, model: Any) -> int:
+    """Most tokens per completion: asked for, or what the world needs, or 256 within a quarter of the context."""
+    if settings.max_completion_length is not None:
+        return settings.max_completion_length
+    if is_world(settings):
+        from dopr.tasks.worlds import world_info
+
+        return world_info(settings.data.removeprefix("world:")).max_completion_tokens
+    context = getattr(model.config, "max_position_embeddings", None) or 4 * _FALLBACK_LENGTH
+    return max(1, min(_FALLBACK_LENGTH, context // 4))
+
+
+def use_chat(settings: ProblemSettings, tokenizer: Any) -> bool:
+    """Whether prompts go through the chat template."""
+    if settings.chat is not None:
+        if settings.chat and not tokenizer.chat_template:
+            raise ConfigError(f"The tokenizer of {settings.model!r} has no chat template. Use --no-chat.")
+        return settings.chat
+    return bool(tokenizer.chat_template) and not is_world(settings) and settings.model != "tiny"
+
+
+def is_tiny(model: Any) -> bool:
+    """Whether the model is so small that evaluations cost next to nothing."""
+    return bool(model.num_parameters() < _SMALL)
+
+
+def learning_rate(settings: TrainSettings, model: Any) -> float:
+    """The learning rate asked for, or a default by size."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    if is_tiny(model):
+        return 2e-4
+    if settings.lora:
+        return 2e-5
+    return 5e-6 if model.num_parameters() < _LARGE else 1e-6
+
+
+def repeatable(settings: TrainSettings) -> TrainSettings:
+    """The settings as stored in config.json: what belongs to one invocation is taken out."""
+    return replace(settings, resume=None)

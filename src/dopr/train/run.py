@@ -1,0 +1,271 @@
+"""``dopr train`` without its terminal: load, train, evaluate, and leave a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dopr.budget import Budget
+from dopr.config import TrainSettings, as_dict
+from dopr.errors import ConfigError, RunError
+from dopr.evaluate import Evaluation, Sampling, evaluate
+from dopr.metrics import avg_at_n, paired_difference
+from dopr.policy import load_policy
+from dopr.report import write_report
+from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_events, read_json, write_json
+from dopr.tasks.baselines import recorded_baseline
+from dopr.tasks.problems import to_rows
+from dopr.train.callbacks import Progress, RunCallback, eval_event
+from dopr.train.prepare import Prepared, completion_length, is_tiny, learning_rate, repeatable, use_chat
+from dopr.train.scoring import CombinedReward
+from dopr.train.state import STATE_FILE
+
+CHECKPOINTS, FINAL = "checkpoints", "final"
+DEFAULT_BUDGET = "rollouts=2000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What ``run`` leaves behind."""
+
+    directory: Path
+    summary: dict[str, Any]
+    report: Path
+
+
+def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -> Outcome:
+    """Train as prepared.
+
+    Args:
+        prepared: The checked job.
+        progress: Told after every update.
+        say: Told one-line messages on what is going on.
+
+    Raises:
+        DoprError: The run cannot start or go on; a directory made for it is removed if nothing was trained.
+    """
+    settings = prepared.settings
+    directory = _directory(settings)
+    resuming = settings.resume is not None
+    checkpoint = _last_checkpoint(directory) if resuming else None
+    model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
+    chat = use_chat(settings, tokenizer)
+    columns = {"template": settings.template, "system": settings.system, "chat": chat}
+    sampling = _eval_sampling(settings, model)
+    scorer = CombinedReward(prepared.rewards, settings.reward_weight)
+    held_out = to_rows(prepared.held_out, **columns) if prepared.held_out else []
+
+    def measure() -> Evaluation:
+        live = trainer.accelerator.unwrap_model(trainer.model)
+        return evaluate(live, tokenizer, held_out, scorer, sampling=sampling)
+
+    with _made(directory, keep=resuming):
+        callback = RunCallback(
+            budget=Budget.parse(settings.budget or DEFAULT_BUDGET),
+            evaluations=(20 if is_tiny(model) else 0) if settings.evaluations is None else settings.evaluations,
+            measure=measure if held_out else None,
+            target=settings.target,
+            progress=progress,
+        )
+        trainer = _trainer(prepared, model, tokenizer, to_rows(prepared.problems, **columns), directory, callback)
+        callback.trainer = trainer
+        resolved = {
+            "model": prepared.model, "rewards": list(prepared.reward_names), "learning_rate": trainer.args.learning_rate,
+            "parameters": model.num_parameters(), "problems": len(prepared.problems), "held_out": prepared.held_out_from,
+            "data_fingerprint": prepared.fingerprint, "chat": chat, "sampling": as_dict(sampling),
+            "group_size": trainer.num_generations, "wrong_cap": trainer.selector.rollouts.wrong_cap,
+            "right_cap": trainer.selector.rollouts.right_cap, "replay": trainer.selector.n_replay,
+        }  # fmt: skip
+        if resuming:
+            _check_same(directory, resolved)
+        main = trainer.accelerator.is_main_process
+        if main:
+            write_json(directory / CONFIG, {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()})
+        say(f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}")
+        before = None if resuming else callback.evaluate(trainer)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    after = callback.evaluate(trainer)
+    if main:
+        trainer.save_model(str(directory / CHECKPOINTS / FINAL))
+        tokenizer.save_pretrained(directory / CHECKPOINTS / FINAL)
+        if trainer.events:
+            trainer.events.write("stop", round=trainer.selector.round, reason=callback.reason)
+    summary = _summary(prepared, trainer, callback, before, after, directory)
+    if main:
+        write_json(directory / SUMMARY, summary)
+    return Outcome(directory=directory, summary=summary, report=write_report(directory))
+
+
+def _trainer(
+    prepared: Prepared, model: Any, tokenizer: Any, rows: list[dict[str, Any]], directory: Path, callback: RunCallback
+) -> Any:
+    import torch
+    from datasets import Dataset
+
+    from dopr.train.config import DoPRConfig
+    from dopr.train.trainer import DoPRTrainer
+
+    s = prepared.settings
+    gpu = next(model.parameters()).device.type != "cpu"
+    group = 8 if s.group_size is None else s.group_size
+    rows_per_round = s.prompts_per_round * group
+    micro = s.micro_batch or rows_per_round
+    values: dict[str, Any] = {
+        "output_dir": str(directory / CHECKPOINTS), "use_cpu": not gpu, "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": gpu, "report_to": [], "disable_tqdm": True, "logging_steps": 10,
+        "max_steps": 1_000_000, "lr_scheduler_type": "constant", "learning_rate": learning_rate(s, model),
+        "per_device_train_batch_size": micro, "gradient_accumulation_steps": rows_per_round // micro,
+        "num_generations": group, "max_completion_length": completion_length(s, model),
+        "temperature": 1.0 if s.temperature is None else s.temperature, "top_p": s.top_p, "top_k": s.top_k,
+        "reward_weights": list(s.reward_weight) or None, "seed": s.seed,
+        "save_strategy": "steps" if s.save_every else "no", "save_steps": s.save_every or 500, "save_total_limit": 2,
+        "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_wrong_cap": s.wrong_cap,
+        "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_options": s.option or None,
+        "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
+        "dopr_stop_constant": s.stop_constant,
+    } | s.trainer  # fmt: skip
+    if unknown := sorted(set(s.trainer) - set(DoPRConfig.__dataclass_fields__)):
+        from dopr.errors import suggest
+
+        raise ConfigError(f"TRL's GRPOConfig has no setting {unknown[0]!r}. {suggest(unknown[0], DoPRConfig.__dataclass_fields__)}")
+    try:
+        config = DoPRConfig(**values)
+    except (ValueError, TypeError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"TRL refuses these settings: {error}") from None
+    return DoPRTrainer(
+        model=model, reward_funcs=list(prepared.rewards), args=config, train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer, callbacks=[callback], peft_config=_lora(s.lora),
+    )  # fmt: skip
+
+
+def _lora(rank: int) -> Any:
+    if not rank:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise ConfigError("LoRA needs peft. Run: pip install 'dopr[lora]'.") from None
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _training_dtype(settings: TrainSettings) -> str:
+    # Full fine-tuning keeps float32 master weights (autocast runs the matrix products in bfloat16 on a GPU).
+    return "float32" if settings.dtype == "auto" and not settings.lora else settings.dtype
+
+
+def _eval_sampling(settings: TrainSettings, model: Any) -> Sampling:
+    temperature = settings.eval_temperature
+    if temperature is None:
+        temperature = 1.0 if settings.temperature is None else settings.temperature
+    return Sampling(
+        n=settings.eval_samples, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None,
+        max_new_tokens=completion_length(settings, model), seed=settings.seed, batch_size=256 if is_tiny(model) else 64,
+    )  # fmt: skip
+
+
+def _directory(settings: TrainSettings) -> Path:
+    if settings.resume is not None:
+        directory = Path(settings.resume)
+        if not (directory / CONFIG).exists():
+            raise RunError(f"{directory} holds no {CONFIG}, so there is no run to resume. Give a run directory.")
+        return directory
+    if settings.output is None:
+        return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.strategy}-{settings.seed}"
+    directory = Path(settings.output)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        what = "holds another run" if (directory / CONFIG).exists() else "is not an empty directory"
+        raise RunError(f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}.")
+    return directory
+
+
+@contextlib.contextmanager
+def _made(directory: Path, *, keep: bool) -> Iterator[None]:
+    """Make the run directory; take it away again if the run fails before its first round."""
+    existed = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"The run directory {directory} cannot be made: {error.strerror}. Give another --output.") from None
+    try:
+        yield
+    except BaseException:
+        log = directory / EVENTS
+        trained = log.exists() and any(e.get("kind") == "round" for e in read_events(directory))
+        if not keep and not existed and not trained:
+            shutil.rmtree(directory)
+        raise
+
+
+def _last_checkpoint(directory: Path) -> Path:
+    """The newest checkpoint that holds everything."""
+    found = sorted((directory / CHECKPOINTS).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    for checkpoint in reversed(found):
+        if (checkpoint / "trainer_state.json").exists() and (checkpoint / STATE_FILE).exists():
+            return checkpoint
+    raise RunError(
+        f"{directory} holds no complete checkpoint to resume from. Start again, with --save-every N this time."
+    )
+
+
+def _check_same(directory: Path, resolved: dict[str, Any]) -> None:
+    stored = read_json(directory / CONFIG)["resolved"]
+    if changed := [key for key, value in resolved.items() if stored.get(key) != value]:
+        listed = "; ".join(f"{key}: {stored.get(key)!r} then, {resolved[key]!r} now" for key in changed)
+        raise RunError(f"The run in {directory} cannot be resumed with other settings ({listed}). Start a new run.")
+
+
+def _versions() -> dict[str, str]:
+    out = {"python": sys.version.split()[0]}
+    for name in ("dopr", "torch", "trl", "transformers", "numpy", "peft", "math-verify", "reasoning-gym"):
+        with contextlib.suppress(PackageNotFoundError):
+            out[name] = version(name)
+    return out
+
+
+def _summary(
+    prepared: Prepared, trainer: Any, callback: RunCallback, before: Evaluation | None, after: Evaluation | None, directory: Path
+) -> dict[str, Any]:
+    events = read_events(directory)
+    rounds = [e for e in events if e["kind"] == "round"]
+    evaluations = [e for e in events if e["kind"] == "eval"]
+    baseline = recorded_baseline(prepared.settings)
+    outcomes = [p["outcome"] for e in rounds for p in e["picks"]]
+    summary: dict[str, Any] = {
+        "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
+        "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,
+        "strategy": prepared.settings.strategy, "spent": trainer.spent.as_dict(),
+        "informative_share": outcomes.count("mixed") / len(outcomes) if outcomes else None,
+        "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
+        "target": prepared.settings.target, "reached": callback.reached,
+        "baseline": baseline, "reached_baseline_target": _first_at(evaluations, baseline), "checkpoint": f"{CHECKPOINTS}/{FINAL}",
+    }  # fmt: skip
+    if after is not None:
+        first = eval_event(before) if before is not None else evaluations[0]
+        summary |= {"before": _ends(first), "after": _ends(eval_event(after))}
+    if before is not None and after is not None:
+        rng = np.random.default_rng(prepared.settings.seed)
+        difference = paired_difference(avg_at_n(before.correct), avg_at_n(after.correct), rng=rng)
+        summary["difference"] = {"estimate": difference.estimate, "low": difference.low, "high": difference.high}
+    return summary
+
+
+def _first_at(evaluations: list[dict[str, Any]], baseline: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What was spent when an evaluation first reached the recorded baseline's target."""
+    if baseline is None:
+        return None
+    return next((e["spent"] for e in evaluations if e["accuracy"] >= baseline["target"]), None)
+
+
+def _ends(event: dict[str, Any]) -> dict[str, Any]:
+    return {key: event[key] for key in ("accuracy", "low", "high", "n")}
+
+
