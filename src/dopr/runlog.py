@@ -71,7 +71,9 @@ def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             if number >= len(lines) - 1:
                 break
-            raise RunError(f"{path}, line {number} is not JSON; the log was damaged. Restore it or remove the line.") from None
+            raise RunError(
+                f"{path}, line {number} is not JSON; the log was damaged. Restore it or remove the line."
+            ) from None
     return events
 
 

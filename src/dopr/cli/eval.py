@@ -16,7 +16,7 @@ from dopr.policy import load_policy
 from dopr.runlog import CONFIG, read_json
 from dopr.tasks.problems import to_rows
 from dopr.tasks.rewards import preflight, resolve_rewards
-from dopr.train.prepare import Prepared, completion_length, is_tiny, load, prepare, reward_names, use_chat
+from dopr.train.prepare import Prepared, completion_length, fit_threads, is_tiny, load, prepare, reward_names, use_chat
 from dopr.train.scoring import CombinedReward
 
 
@@ -25,10 +25,16 @@ def run_command(settings: EvalSettings) -> None:
     console = Console()
     of_run = _prepare_run(settings.run) if settings.run else None
     source: ProblemSettings = settings if of_run is None else of_run.settings
-    problems = of_run.held_out if of_run else load(settings, settings.data, split=settings.split or "test", size=settings.size)
+    problems = (
+        of_run.held_out if of_run else load(settings, settings.data, split=settings.split or "test", size=settings.size)
+    )
     if not problems:
-        raise RunError(f"The run {settings.run} held no problems out. Evaluate its checkpoint on a file with --model and --data.")
-    rewards = of_run.rewards if of_run else resolve_rewards(reward_names(settings, problems), timeout=settings.reward_timeout)
+        raise RunError(
+            f"The run {settings.run} held no problems out. Evaluate its checkpoint on a file with --model and --data."
+        )
+    rewards = (
+        of_run.rewards if of_run else resolve_rewards(reward_names(settings, problems), timeout=settings.reward_timeout)
+    )
     preflight(rewards, problems, timeout=settings.reward_timeout)
     model_name = f"{settings.run}/checkpoints/final" if settings.run else settings.model
     path = resolve_model(model_name)
@@ -36,13 +42,22 @@ def run_command(settings: EvalSettings) -> None:
 
     quiet_libraries()
     model, tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
-    columns = {"template": source.template, "system": source.system, "chat": use_chat(source, tokenizer)}
+    fit_threads(model)
+    columns: dict[str, Any] = {
+        "template": source.template,
+        "system": source.system,
+        "chat": use_chat(source, tokenizer),
+    }
     sampling = _run_sampling(Path(settings.run)) if settings.run else _sampling(settings, model)
     from dopr.cli.show import eval_table
 
     with console.status(f"{len(problems)} problems x {sampling.n} samples"):
         evaluation = evaluate(
-            model, tokenizer, to_rows(problems, **columns), CombinedReward(rewards, source.reward_weight), sampling=sampling
+            model,
+            tokenizer,
+            to_rows(problems, **columns),
+            CombinedReward(rewards, source.reward_weight),
+            sampling=sampling,
         )
     summary = evaluation.summary(settings.k or None)
     console.print(eval_table(summary, f"{model_name} on {source.data if of_run is None else of_run.held_out_from}"))

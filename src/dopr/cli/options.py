@@ -43,7 +43,11 @@ def _option(name: str, hint: Any, default: Any, metadata: Any) -> Any:
     kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
     kind = next(k for k in kinds if k is not type(None))
     flag = "--" + name.replace("_", "-")
-    shown = "" if default in (None, MISSING, (), "") else f" [default: {default[0] if isinstance(default, tuple) else default}]"
+    shown = (
+        ""
+        if default in (None, MISSING, (), "")
+        else f" [default: {default[0] if isinstance(default, tuple) else default}]"
+    )
     help_ = metadata["help"] + ("" if "default" in metadata["help"] or kind is bool else shown)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_)

@@ -56,7 +56,9 @@ class TrainProgress:
         if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY:
             self._last_line = time.monotonic()
             left = spent["seconds"] * (1 - share) / share if share else float("nan")
-            self.console.print(f"{share:4.0%}  {text}  {spent['seconds']:.0f} s, about {left:.0f} s left", highlight=False)
+            self.console.print(
+                f"{share:4.0%}  {text}  {spent['seconds']:.0f} s, about {left:.0f} s left", highlight=False
+            )
 
 
 def interval_text(part: dict[str, Any]) -> str:
@@ -79,16 +81,20 @@ def train_table(summary: dict[str, Any]) -> Table:
     end = baseline["end"] if baseline else {}
     if "before" in summary:
         n = summary["after"]["n"]
-        row(f"accuracy before ({n} held-out problems)", interval_text(summary["before"]), _of(baseline, "before", "{:.1%}"))
+        row(
+            f"accuracy before ({n} held-out problems)",
+            interval_text(summary["before"]),
+            _of(baseline, "before", "{:.1%}"),
+        )
         row("accuracy after", interval_text(summary["after"]), _of(end, "accuracy", "{:.1%}"))
     row("rollouts", f"{spent['rollouts']:,}", _of(end, "rollouts", "{:,.0f}"))
     row("tokens generated", f"{spent['tokens']:,}", _of(end, "tokens", "{:,.0f}"))
     row("seconds of training", f"{spent['seconds']:,.0f}", _of(end, "seconds", "{:,.0f}"))
     row("updates", f"{spent['updates']:,}", _of(end, "updates", "{:,.0f}"))
-    if baseline and summary["reached_baseline_target"]:
-        mine, theirs = summary["reached_baseline_target"], baseline["to_target"]["rollouts"]
-        row(f"rollouts to {baseline['target']:.0%} accuracy", f"{mine['rollouts']:,.0f}",
-            f"{theirs['estimate']:,.0f} [{theirs['low']:,.0f}, {theirs['high']:,.0f}]")  # fmt: skip
+    if summary["target"]:
+        mine = summary["reached"]
+        row(f"rollouts to {summary['target']:.0%} accuracy", f"{mine['rollouts']:,}" if mine else "not reached",
+            _of(baseline, "rollouts", "{:,.0f}"))  # fmt: skip
     return table
 
 

@@ -25,7 +25,10 @@ def run_command(settings: TrainSettings) -> None:
     console.print(train_table(summary))
     if "difference" in summary:
         d = summary["difference"]
-        console.print(f"Change: {d['estimate']:+.1%} [{d['low']:+.1%}, {d['high']:+.1%}] on the held-out problems.", highlight=False)
+        console.print(
+            f"Change: {d['estimate']:+.1%} [{d['low']:+.1%}, {d['high']:+.1%}] on the held-out problems.",
+            highlight=False,
+        )
     if summary["status"] != "finished":
         console.print(f"Stopped: {summary['reason']}", highlight=False)
     if summary["status"] == "interrupted":

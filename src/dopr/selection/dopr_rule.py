@@ -77,11 +77,13 @@ class DoprOptions:
         ):
             value = getattr(self, name)
             above = value >= 0 if low is None else value > low
-            if not above or (high is not None and value > high):
+            if not above or value == np.inf or (high is not None and value > high):
                 raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
-                                  f"{'' if high is None else f' and <= {high}'}.")  # fmt: skip
-        if self.clusters is not None and self.clusters < 1:
-            raise ConfigError(f"clusters is {self.clusters}; it must be at least 1 (1 = one pooled posterior).")
+                                  f" and {'finite' if high is None else f'<= {high}'}.")  # fmt: skip
+        if self.clusters is not None and (not isinstance(self.clusters, int) or self.clusters < 1):
+            raise ConfigError(
+                f"clusters is {self.clusters}; it must be a whole number, at least 1 (1 = one pooled posterior)."
+            )
 
 
 class Dopr(Selector):
@@ -94,9 +96,7 @@ class Dopr(Selector):
     default_right_cap = 8
     default_replay = 8
 
-    def __init__(
-        self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None
-    ) -> None:
+    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None) -> None:
         super().__init__(ids, config)
         self.options = o = options or DoprOptions()
         self.n_clusters = min(o.clusters or default_clusters(len(ids)), len(ids))
@@ -143,7 +143,9 @@ class Dopr(Selector):
         labels = self.labels[rows].astype(np.int64)
         p = self.success_probability(rows, self.rng if o.thompson else None)
         visits = (self._clusters.visits[labels] if self.clustered else self._prompts.visits[rows]).astype(np.float64)
-        modulation = acquisition.entropy_modulation(self._entropy(rows, labels), float(self._pool.entropy[0]), o.entropy_power)
+        modulation = acquisition.entropy_modulation(
+            self._entropy(rows, labels), float(self._pool.entropy[0]), o.entropy_power
+        )
         value = self._volatility(rows, labels, p) * ((1.0 - p) if o.headroom else 1.0)
         value = value * modulation * acquisition.visit_damping(visits, o.visit_power)
         return value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
@@ -249,11 +251,15 @@ class Dopr(Selector):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore; prompts that are new since then join cluster 0."""
-        if len(state["histories"]["clusters"]["visits"]) != self.n_clusters:
+        stored = len(state["histories"]["clusters"]["visits"])
+        if self.options.clusters is not None and stored != self.n_clusters:
             raise ConfigError(
-                f"The stored state has {len(state['histories']['clusters']['visits'])} clusters, this run "
-                f"{self.n_clusters}. Resume with the same number of clusters."
+                f"The stored state has {stored} clusters, this run {self.n_clusters}. "
+                "Resume with the same number of clusters."
             )
+        # The default number follows the size of the pool, which may have grown since.
+        self.n_clusters, self.uses_features = stored, stored > 1
+        self._clusters = History(stored, forgetting=self.options.forgetting, step=self.options.step)
         super().load_state_dict(state)
         rows = self._stored_rows(state)
         self.labels = np.zeros(len(self.ids), np.int32)

@@ -122,7 +122,7 @@ class History:
         """Success and failure counts of ``rows``, forgotten down to ``round_``; two arrays of shape (len(rows),)."""
         age = np.maximum(round_ - self.last_seen[rows], 0)
         keep = np.where(self.visits[rows] > 0, np.power(self.forgetting, age, dtype=np.float64), 0.0)
-        return self.successes[rows] * keep, self.failures[rows] * keep
+        return np.asarray(self.successes[rows] * keep), np.asarray(self.failures[rows] * keep)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays, by field name."""

@@ -67,11 +67,12 @@ class CandidatePlan:
         exact: ``True`` gives exactly B prompts every round and leaves the N mod B last ones of each epoch's
             permutation out (how batch training drops a ragged last batch). ``False`` deals every prompt exactly once
             per epoch in nearly equal batches of about B.
+        least: No batch is smaller than this, 1 <= least <= B.
     """
 
-    def __init__(self, pool: int, size: int, seed: int, *, exact: bool = False) -> None:
+    def __init__(self, pool: int, size: int, seed: int, *, exact: bool = False, least: int = 1) -> None:
         self.pool, self.size, self.seed, self.exact = pool, size, seed, exact
-        self.rounds_per_epoch = max(1, pool // size if exact else round(pool / size))
+        self.rounds_per_epoch = pool // size if exact else max(1, min(round(pool / size), pool // least))
         self._epoch = -1
         self._permutation: KeyedPermutation | None = None
 

@@ -45,7 +45,8 @@ def make_selector(
     for option, value in options.items():
         if option not in known:
             raise ConfigError(
-                f"Strategy {name!r} has no option {option!r}. " + (suggest(option, known) if known else "It takes none.")
+                f"Strategy {name!r} has no option {option!r}. "
+                + (suggest(option, known) if known else "It takes none.")
             )
         default = getattr(DoprOptions(), option)
         wanted = bool if isinstance(default, bool) else str if isinstance(default, str) else (int, float)

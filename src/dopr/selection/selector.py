@@ -119,10 +119,10 @@ class Selector(ABC):
                 )
         if candidates < k:
             raise ConfigError(f"{k} prompts per round cannot come from {candidates} candidates; raise --candidates.")
-        self._row_of = None if isinstance(ids, range) else {prompt_id: row for row, prompt_id in enumerate(ids)}
-        if self._row_of is not None and len(self._row_of) != len(ids):
+        self._row_of = {} if isinstance(ids, range) else {prompt_id: row for row, prompt_id in enumerate(ids)}
+        if not isinstance(ids, range) and len(self._row_of) != len(ids):
             raise ConfigError("Prompt ids must be unique: a history is kept for each.")
-        self.plan = CandidatePlan(len(ids), candidates, config.seed, exact=self.takes_all_candidates)
+        self.plan = CandidatePlan(len(ids), candidates, config.seed, exact=self.takes_all_candidates, least=k)
         self.rng = np.random.default_rng([config.seed, 0xD0])
         self.round = 0
         self.scale = RewardScale()
@@ -216,7 +216,7 @@ class Selector(ABC):
             "rng": json.dumps(self.rng.bit_generator.state),
             "scale": [self.scale.low, self.scale.high],
             "pool": len(self.ids),
-            "ids": None if self._row_of is None else list(self.ids),
+            "ids": None if isinstance(self.ids, range) else list(self.ids),
             "memory": self.memory.state_dict(),
         }
         state["histories"] = {name: history.state_dict() for name, history in self.histories().items()}
@@ -243,14 +243,14 @@ class Selector(ABC):
 
     def _stored_rows(self, state: dict[str, Any]) -> Rows:
         """Where each stored prompt row lives now; -1 where the prompt is gone."""
-        if self._row_of is None or state["ids"] is None:
+        if isinstance(self.ids, range) or state["ids"] is None:
             stored = np.arange(int(state["pool"]))
             return np.where(stored < len(self.ids), stored, -1)
         return np.array([self._row_of.get(prompt_id, -1) for prompt_id in state["ids"]], np.int64)
 
     def _row(self, prompt_id: str) -> int:
         try:
-            return int(prompt_id) if self._row_of is None else self._row_of[prompt_id]
+            return self.ids.index(int(prompt_id)) if isinstance(self.ids, range) else self._row_of[prompt_id]
         except (KeyError, ValueError):
             raise ConfigError(f"Prompt id {prompt_id!r} is not in this selector's pool of {len(self.ids)}.") from None
 

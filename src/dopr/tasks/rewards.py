@@ -106,7 +106,7 @@ def _import(spec: str) -> Callable[..., Any]:
         raise RewardError(f"The module {module_name!r} has no function {name!r}. {suggest(name, known)}")
     if not callable(function) or isinstance(function, type):
         raise RewardError(f"The reward {spec!r} is a {type(function).__name__}, not a function.")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def auto_reward(problems: Sequence[Problem]) -> str:

@@ -25,7 +25,7 @@ def eval_event(evaluation: Evaluation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class RunCallback(TrainerCallback):  # type: ignore[misc]
+class RunCallback(TrainerCallback):
     """Ends the run at its budget or target, evaluates along the way, and stops cleanly on the first Ctrl-C.
 
     Args:
@@ -45,11 +45,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         )  # fmt: skip
         self.trainer: DoPRTrainer | None = None  # set once the trainer exists
         self.reason = "budget spent"
-        self.reached: dict[str, float] | None = None
         self._interrupted = False
+        self._done = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take over Ctrl-C and the termination signal."""
+        """Take over Ctrl-C and the termination signal; skip the evaluations that a resumed run has done."""
+        if self.trainer is not None:
+            self._done = int(self.budget.share(self.trainer.spent) * (self.evaluations + 1))
         self._previous = {s: signal.signal(s, self._interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -65,8 +67,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         share = self.budget.share(trainer.spent)
         if self.measure and self.evaluations and share < 1 and int(share * (self.evaluations + 1)) > self._done:
             self._done = int(share * (self.evaluations + 1))
-            self.evaluate(trainer)
-            if self.reached and self.target is not None:
+            evaluation = self.evaluate(trainer)
+            if self.target is not None and evaluation and evaluation.accuracy.estimate >= self.target:
                 control.should_training_stop, self.reason = True, f"target accuracy {self.target:g} reached"
         self.progress(trainer.last_round, share)
         if share >= 1:
@@ -84,17 +86,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         with trainer.stopwatch.paused():
             evaluation = self.measure()
         event = eval_event(evaluation)
-        if self.target is not None and event["accuracy"] >= self.target and self.reached is None:
-            self.reached = trainer.spent.as_dict()
         if trainer.events:
             trainer.events.write("eval", round=trainer.selector.round, spent=trainer.spent.as_dict(), **event)
         return evaluation
-
-    def resume_from(self, trainer: DoPRTrainer) -> None:
-        """Skip the evaluations that the resumed run has done."""
-        self._done = int(self.budget.share(trainer.spent) * (self.evaluations + 1))
-
-    _done = 0
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if self._interrupted:  # the second time, at once

@@ -30,19 +30,24 @@ class DoPRConfig(GRPOConfig):
     )
     dopr_wrong_cap: int | None = field(
         default=None,
-        metadata={"help": "Most rollouts of a prompt that keeps failing; num_generations = fixed-size groups. Default: the strategy's."},
+        metadata={
+            "help": "Most rollouts of a prompt that keeps failing; num_generations = fixed-size groups. Default: the strategy's."
+        },
     )
     dopr_right_cap: int | None = field(
         default=None, metadata={"help": "Most rollouts of a prompt that keeps succeeding. Default: the strategy's."}
     )
     dopr_replay: int | None = field(
-        default=None, metadata={"help": "Verified successes added to each update; 0 = on-policy only. Default: the strategy's."}
+        default=None,
+        metadata={"help": "Verified successes added to each update; 0 = on-policy only. Default: the strategy's."},
     )
     dopr_memory: int = field(default=64, metadata={"help": "Verified successes kept for replay."})
     dopr_replay_weight: float = field(default=1.0, metadata={"help": "Advantage given to replayed successes."})
     dopr_features: str = field(
         default="hidden",
-        metadata={"help": "Prompt features for strategies that share evidence: hidden (base policy's last hidden state, one forward per prompt, once) or none."},
+        metadata={
+            "help": "Prompt features for strategies that share evidence: hidden (base policy's last hidden state, one forward per prompt, once) or none."
+        },
     )
     dopr_options: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Switches of the dopr rule, such as {'volatility': 'within'}; see DoprOptions."}
@@ -66,8 +71,15 @@ class DoPRConfig(GRPOConfig):
         if self.dopr_features not in ("hidden", "none"):
             raise ConfigError(f"dopr_features is {self.dopr_features!r}; use 'hidden' or 'none'.")
         if isinstance(self.dopr_options, str):
-            raise ConfigError(f"dopr_options must be a mapping; got the text {self.dopr_options!r}. Give JSON like {{\"ucb\": 0.1}}.")
+            raise ConfigError(
+                f'dopr_options must be a mapping; got the text {self.dopr_options!r}. Give JSON like {{"ucb": 0.1}}.'
+            )
         self.selector_config()  # reject impossible values before any model is loaded
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The dopr rule's switches."""
+        return dict(self.dopr_options) if isinstance(self.dopr_options, dict) else {}
 
     @property
     def prompts_per_round(self) -> int:

@@ -65,7 +65,11 @@ class Round:
             }
             for i, pick in enumerate(self.picks)
         ]  # fmt: skip
-        seconds = {"round": time.perf_counter() - self.started, "generate": self.generate_seconds, "select": self.select_seconds}
+        seconds = {
+            "round": time.perf_counter() - self.started,
+            "generate": self.generate_seconds,
+            "select": self.select_seconds,
+        }
         return {
             "round": self.number, "step": step, "picks": picks, "candidates": self.candidates, "scores": self.scores,
             "replayed": self.replayed, "seconds": {k: round(v, 6) for k, v in seconds.items()}, "spent": spent.as_dict(),

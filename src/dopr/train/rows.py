@@ -57,7 +57,9 @@ def take(batch: Batch, rows: torch.Tensor) -> Batch:
     return {key: value[rows] for key, value in batch.items() if key not in _SCALAR_KEYS}
 
 
-def fit_rows(strata: NDArray[np.int64], limit: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def fit_rows(
+    strata: NDArray[np.int64], limit: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Choose at most ``limit`` rows and weights so that the mean over kept rows estimates the mean over all.
 
     Small strata are kept whole and large ones thinned at random, so that a lone success among many failures always

@@ -25,7 +25,7 @@ from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_events, read_json, write_j
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
-from dopr.train.prepare import Prepared, completion_length, is_tiny, learning_rate, repeatable, use_chat
+from dopr.train.prepare import Prepared, completion_length, fit_threads, is_tiny, learning_rate, repeatable, use_chat
 from dopr.train.scoring import CombinedReward
 from dopr.train.state import STATE_FILE
 
@@ -58,8 +58,9 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
     resuming = settings.resume is not None
     checkpoint = _last_checkpoint(directory) if resuming else None
     model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
+    fit_threads(model)
     chat = use_chat(settings, tokenizer)
-    columns = {"template": settings.template, "system": settings.system, "chat": chat}
+    columns: dict[str, Any] = {"template": settings.template, "system": settings.system, "chat": chat}
     sampling = _eval_sampling(settings, model)
     scorer = CombinedReward(prepared.rewards, settings.reward_weight)
     held_out = to_rows(prepared.held_out, **columns) if prepared.held_out else []
@@ -89,8 +90,13 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
             _check_same(directory, resolved)
         main = trainer.accelerator.is_main_process
         if main:
-            write_json(directory / CONFIG, {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()})
-        say(f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}")
+            write_json(
+                directory / CONFIG,
+                {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()},
+            )
+        say(
+            f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}"
+        )
         before = None if resuming else callback.evaluate(trainer)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     after = callback.evaluate(trainer)
@@ -110,6 +116,7 @@ def _trainer(
 ) -> Any:
     import torch
     from datasets import Dataset
+    from transformers import PrinterCallback
 
     from dopr.train.config import DoPRConfig
     from dopr.train.trainer import DoPRTrainer
@@ -136,15 +143,19 @@ def _trainer(
     if unknown := sorted(set(s.trainer) - set(DoPRConfig.__dataclass_fields__)):
         from dopr.errors import suggest
 
-        raise ConfigError(f"TRL's GRPOConfig has no setting {unknown[0]!r}. {suggest(unknown[0], DoPRConfig.__dataclass_fields__)}")
+        raise ConfigError(
+            f"TRL's GRPOConfig has no setting {unknown[0]!r}. {suggest(unknown[0], DoPRConfig.__dataclass_fields__)}"
+        )
     try:
         config = DoPRConfig(**values)
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"TRL refuses these settings: {error}") from None
-    return DoPRTrainer(
+    trainer = DoPRTrainer(
         model=model, reward_funcs=list(prepared.rewards), args=config, train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer, callbacks=[callback], peft_config=_lora(s.lora),
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)  # the command line shows progress itself; the log keeps everything
+    return trainer
 
 
 def _lora(rank: int) -> Any:
@@ -183,25 +194,34 @@ def _directory(settings: TrainSettings) -> Path:
     directory = Path(settings.output)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         what = "holds another run" if (directory / CONFIG).exists() else "is not an empty directory"
-        raise RunError(f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}.")
+        raise RunError(
+            f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}."
+        )
     return directory
 
 
 @contextlib.contextmanager
 def _made(directory: Path, *, keep: bool) -> Iterator[None]:
-    """Make the run directory; take it away again if the run fails before its first round."""
-    existed = directory.exists()
+    """Make the run directory; leave nothing behind if the run fails before its first round."""
+    made = [d for d in (directory, *directory.parents) if not d.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"The run directory {directory} cannot be made: {error.strerror}. Give another --output.") from None
+        raise RunError(
+            f"The run directory {directory} cannot be made: {error.strerror}. Give another --output."
+        ) from None
     try:
         yield
     except BaseException:
         log = directory / EVENTS
         trained = log.exists() and any(e.get("kind") == "round" for e in read_events(directory))
-        if not keep and not existed and not trained:
+        if not keep and not trained:
             shutil.rmtree(directory)
+            with contextlib.suppress(OSError):  # a parent made for it that holds something else by now stays
+                for parent in made[1:]:
+                    parent.rmdir()
+            if not made:
+                directory.mkdir()  # it was there before, empty
         raise
 
 
@@ -232,12 +252,18 @@ def _versions() -> dict[str, str]:
 
 
 def _summary(
-    prepared: Prepared, trainer: Any, callback: RunCallback, before: Evaluation | None, after: Evaluation | None, directory: Path
+    prepared: Prepared,
+    trainer: Any,
+    callback: RunCallback,
+    before: Evaluation | None,
+    after: Evaluation | None,
+    directory: Path,
 ) -> dict[str, Any]:
     events = read_events(directory)
     rounds = [e for e in events if e["kind"] == "round"]
     evaluations = [e for e in events if e["kind"] == "eval"]
     baseline = recorded_baseline(prepared.settings)
+    target = prepared.settings.target or (baseline["target"] if baseline else None)
     outcomes = [p["outcome"] for e in rounds for p in e["picks"]]
     summary: dict[str, Any] = {
         "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
@@ -245,8 +271,8 @@ def _summary(
         "strategy": prepared.settings.strategy, "spent": trainer.spent.as_dict(),
         "informative_share": outcomes.count("mixed") / len(outcomes) if outcomes else None,
         "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
-        "target": prepared.settings.target, "reached": callback.reached,
-        "baseline": baseline, "reached_baseline_target": _first_at(evaluations, baseline), "checkpoint": f"{CHECKPOINTS}/{FINAL}",
+        "target": target, "reached": next((e["spent"] for e in evaluations if e["accuracy"] >= (target or 2)), None),
+        "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}",
     }  # fmt: skip
     if after is not None:
         first = eval_event(before) if before is not None else evaluations[0]
@@ -258,14 +284,5 @@ def _summary(
     return summary
 
 
-def _first_at(evaluations: list[dict[str, Any]], baseline: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What was spent when an evaluation first reached the recorded baseline's target."""
-    if baseline is None:
-        return None
-    return next((e["spent"] for e in evaluations if e["accuracy"] >= baseline["target"]), None)
-
-
 def _ends(event: dict[str, Any]) -> dict[str, Any]:
     return {key: event[key] for key in ("accuracy", "low", "high", "n")}
-
-

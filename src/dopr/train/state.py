@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,17 @@ def load_state(path: Path) -> dict[str, Any]:
         RunError: The file is missing, truncated or not a dopr state.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]).decode())
-            return _join(header, file, "")  # type: ignore[no-any-return]
+            return _join(header, file, "")
     except FileNotFoundError:
-        raise RunError(f"{path} is missing, so the selection cannot be resumed. Resume from a complete checkpoint.") from None
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise RunError(f"{path} cannot be read as selector state ({error}). Resume from an earlier checkpoint.") from None
+        raise RunError(
+            f"{path} is missing, so the selection cannot be resumed. Resume from a complete checkpoint."
+        ) from None
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path} cannot be read as selector state ({error}). Resume from an earlier checkpoint."
+        ) from None
 
 
 def _split(value: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str) -> Any:

@@ -47,7 +47,9 @@ def prompt_ids_of(dataset: Dataset, column: str) -> list[str]:
         ids = [hashlib.sha1(text.encode()).hexdigest()[:16] for text in texts]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
-        raise ConfigError(f"Prompt id {twice!r} occurs twice; selection keeps a history per id. Drop the repeated rows.")
+        raise ConfigError(
+            f"Prompt id {twice!r} occurs twice; selection keeps a history per id. Drop the repeated rows."
+        )
     return ids
 
 
@@ -79,7 +81,7 @@ class _TicketSampler(torch.utils.data.Sampler[int]):
         return (ticket for ticket in range(self.rounds) for _ in range(self.repeats))
 
 
-class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
+class DoPRTrainer(GRPOTrainer):
     """Drop-in ``GRPOTrainer`` that chooses which prompts to roll out.
 
     Takes ``GRPOTrainer``'s arguments, with a ``DoPRConfig`` as ``args``, and in addition:
@@ -124,7 +126,7 @@ class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         ids = prompt_ids_of(self.train_dataset, self.args.dopr_id_column)
         self.selector = selector or make_selector(
-            self.args.dopr_strategy, ids, self.args.selector_config(), self.args.dopr_options
+            self.args.dopr_strategy, ids, self.args.selector_config(), self.args.options
         )
         self._features = features
         self._features_given = False
@@ -162,7 +164,7 @@ class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
-            return super()._generate_and_score_completions(inputs)  # type: ignore[no-any-return]
+            return super()._generate_and_score_completions(inputs)
         self._finish_round()
         self.stopwatch.start(before=self.spent.seconds)
         self._give_features()
@@ -176,7 +178,9 @@ class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
     def captured_rewards(self) -> torch.Tensor:
         """Rewards of the latest generation call over all processes, shape (world rows, functions)."""
         if self._captured_rewards is None:
-            raise RuntimeError("TRL finished a generation without calling _calculate_rewards; this TRL is not supported.")
+            raise RuntimeError(
+                "TRL finished a generation without calling _calculate_rewards; this TRL is not supported."
+            )
         return self._captured_rewards
 
     def fill_log_probabilities(self, rows: dict[str, Any]) -> dict[str, Any]:
@@ -206,12 +210,12 @@ class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(*args, **kwargs)
         self._captured_rewards = rewards  # gathered over processes: (world rows, functions), NaN = unscorable
-        return rewards  # type: ignore[no-any-return]
+        return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._captured_entropies = None
         self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
-        return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]
+        return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         out = super()._get_per_token_logps_and_entropies(*args, **kwargs)
@@ -304,7 +308,11 @@ class DoPRTrainer(GRPOTrainer):  # type: ignore[misc]
         return [
             list(tokenizer(p)["input_ids"])
             if isinstance(p, str)
-            else list(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"])
+            else list(
+                tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=True, return_dict=True)[
+                    "input_ids"
+                ]
+            )
             for p in prompts
         ]
 
