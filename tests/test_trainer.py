@@ -318,3 +318,20 @@ def test_bad_arguments_say_what_to_do(tmp_path: Any) -> None:
         trainer(tmp_path, dopr_options={"volatilty": "within"})
     with pytest.raises(ConfigError, match="streaming"):
         trainer(tmp_path, data=trl_kit.pool().to_iterable_dataset())
+
+
+def test_the_dynamic_sampling_filter_refills_dropped_groups(tmp_path: Any) -> None:
+    def every_third_prompt_is_mixed(completions: list[str], id: list[str], **_: Any) -> list[float]:
+        return [float(int(name[1:]) % 3 == 0 and i % 2) for i, name in enumerate(id)]
+
+    t = trainer(
+        tmp_path, dopr_strategy="dapo", per_device_train_batch_size=8, max_steps=2, reward=every_third_prompt_is_mixed
+    )
+    t.train()
+    for event in read_events(tmp_path / "out"):
+        kept = [p for p in event["picks"] if p["action"] == "keep"]
+        assert len(kept) == 2
+        assert all(int(p["id"][1:]) % 3 == 0 for p in kept)
+        assert len(event["picks"]) > 2 or all(p["outcome"] == "mixed" for p in event["picks"])
+    assert t.spent.rollouts == 4 * t.spent.prompts > 16
+    assert [e["round"] for e in read_events(tmp_path / "out")] == [1, 2]

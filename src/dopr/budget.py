@@ -51,7 +51,7 @@ class Budget:
             ConfigError: Not UNIT=NUMBER with a known unit and a positive finite number.
         """
         match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+(?:\.\d+)?)\s*([kM]?)\s*", text)
-        if not match or match[1] not in _UNITS or float(match[2]) <= 0:
+        if not match or match[1] not in _UNITS or not 0 < float(match[2]) < 1e300:
             raise ConfigError(
                 f"Budget {text!r} is not of the form UNIT=NUMBER with UNIT one of {', '.join(_UNITS)} and a positive "
                 "NUMBER, such as rollouts=3000 or seconds=600."

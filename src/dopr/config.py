@@ -73,8 +73,8 @@ class ProblemSettings:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}.")
         if self.temperature is not None and not 0 <= self.temperature < float("inf"):
             raise ConfigError(f"temperature is {self.temperature}; it must be a number of at least 0.")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be 0 or more.")
+        if not 0 <= self.seed < 2**32:  # what NumPy's and torch's seeding take
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more and below 2^32.")
         if self.reward_weight and len(self.reward_weight) != len(self.reward):
             raise ConfigError(
                 f"{len(self.reward_weight)} reward weights for {len(self.reward)} rewards; give one each."
@@ -86,7 +86,9 @@ class TrainSettings(ProblemSettings):
     """Settings of ``dopr train``."""
 
     output: str | None = _opt(None, "Run directory; default: runs/ and a time stamp. It must not hold another run.")
-    strategy: str = _opt("dopr", "Selection strategy: dopr, uniform (plain batch GRPO) or random-one.")
+    strategy: str = _opt(
+        "dopr", "Selection strategy: dopr, uniform (plain batch GRPO), dapo (its filter) or random-one."
+    )
     prompts_per_round: int = _opt(1, "Prompts per update; 1 is the one-shot setting.")
     group_size: int | None = _opt(None, "Rollouts per group G; default 8.")
     candidates: int | None = _opt(None, "Candidate batch to choose from; default: the smaller of 128 and the pool.")

@@ -35,8 +35,10 @@ class RunError(DoprError, RuntimeError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Sentence that names the closest of ``known`` to ``name``, then all of them."""
+    """Sentence that names the closest of ``known`` to ``name``, then all of them, or of very many the closest few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=5, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
+    if len(names) > 60:
+        return f"{hint}Close to it: {', '.join(close)}." if close else "Nothing is called like it."
     return f"{hint}Known: {', '.join(names)}."

@@ -95,16 +95,8 @@ class Evaluation:
             ConfigError: a k below 1 or above n.
         """
         correct, n = self.correct, self.sampling.n
-        if k is None:
-            k = sorted({2**i for i in range(1, n.bit_length()) if 2**i <= n} | ({n} if n > 1 else set()))
-        bad = [value for value in k if not 1 <= value <= n]
-        if bad:
-            raise ConfigError(
-                f"pass@{bad[0]} cannot be measured with {n} sample{'s' * (n > 1)} per problem. "
-                f"Draw at least {max(bad)} samples, or ask for k between 1 and {n}."
-            )
         metrics = {"greedy" if self.sampling.greedy else f"avg@{n}": self.accuracy}
-        for value in sorted(set(k)):
+        for value in tries(k, n):
             metrics[f"pass@{value}"] = mean_interval(pass_at_k(n, correct.sum(axis=1), value), rng=self._rng())
         if n > 1:
             votes = [maj_at_n(answers, list(row)) for answers, row in zip(self.extracted, correct, strict=True)]
@@ -153,6 +145,22 @@ class Evaluation:
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(self.sampling.seed)
+
+
+def tries(k: Sequence[int] | None, n: int) -> list[int]:
+    """The k of pass@k to report with ``n`` samples per problem: those asked for, or the powers of two up to n, and n.
+
+    Raises:
+        ConfigError: a k below 1 or above n.
+    """
+    if k is None:
+        return sorted({2**i for i in range(1, n.bit_length())} | ({n} if n > 1 else set()))
+    if bad := [value for value in k if not 1 <= value <= n]:
+        raise ConfigError(
+            f"pass@{bad[0]} cannot be measured with {n} sample{'s' * (n > 1)} per problem. "
+            f"Draw at least {max(bad)} samples, or ask for k between 1 and {n}."
+        )
+    return sorted(set(k))
 
 
 def evaluate(

@@ -77,6 +77,21 @@ def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:
     return events
 
 
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The run's config.json: ``settings`` as they were given, and what they were ``resolved`` to.
+
+    Raises:
+        RunError: There is none, or it is not a run's.
+    """
+    path = Path(run_dir) / CONFIG
+    if not path.exists():
+        raise RunError(f"{run_dir} holds no {CONFIG}, so it is not a run directory. Give one that dopr train wrote.")
+    config = read_json(path)
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("settings", "resolved")):
+        raise RunError(f"{path} is not the config of a dopr run: it lacks settings or resolved. Give a run directory.")
+    return config
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
     write_lines(path, [json.dumps(_plain(value), indent=2, allow_nan=False)])

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from dopr.config import EvalSettings, ProblemSettings, TrainSettings, build
 from dopr.errors import RunError
-from dopr.evaluate import Sampling, evaluate
+from dopr.evaluate import Sampling, evaluate, tries
 from dopr.models import resolve_model
 from dopr.policy import load_policy
-from dopr.runlog import CONFIG, read_json
+from dopr.runlog import read_config
 from dopr.tasks.problems import to_rows
 from dopr.tasks.rewards import preflight, resolve_rewards
 from dopr.train.prepare import Prepared, completion_length, fit_threads, is_tiny, load, prepare, reward_names, use_chat
@@ -49,6 +49,7 @@ def run_command(settings: EvalSettings) -> None:
         "chat": use_chat(source, tokenizer),
     }
     sampling = _run_sampling(Path(settings.run)) if settings.run else _sampling(settings, model)
+    tries(settings.k or None, sampling.n)  # refuses an impossible k before anything is generated
     from dopr.cli.show import eval_table
 
     with console.status(f"{len(problems)} problems x {sampling.n} samples"):
@@ -84,12 +85,9 @@ def _sampling(settings: EvalSettings, model: Any) -> Sampling:
 
 def _prepare_run(run: str) -> Prepared:
     """The run's own problems and rewards, loaded again from its config.json."""
-    path = Path(run) / CONFIG
-    if not path.exists():
-        raise RunError(f"{run} holds no {CONFIG}, so it is not a run directory. Give one that dopr train wrote.")
-    return prepare(build(TrainSettings, read_json(path)["settings"]))
+    return prepare(build(TrainSettings, read_config(Path(run))["settings"]))
 
 
 def _run_sampling(run: Path) -> Sampling:
-    stored = read_json(run / CONFIG)["resolved"]["sampling"]
+    stored = read_config(run)["resolved"]["sampling"]
     return Sampling(**{f.name: stored[f.name] for f in fields(Sampling)})

@@ -31,9 +31,9 @@ def train(config_file: str | None, **flags: Any) -> None:
     """
     stored: dict[str, Any] = {}
     if flags["resume"]:
-        from dopr.runlog import CONFIG, read_json
+        from dopr.runlog import read_config
 
-        stored = read_json(Path(flags["resume"]) / CONFIG)["settings"]
+        stored = read_config(Path(flags["resume"]))["settings"]
     settings = read_settings(TrainSettings, config_file, flags, stored)
     from dopr.cli.train import run_command
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import click
 
 from dopr.config import ProblemSettings, build, parse_pair, read_config_file
+from dopr.errors import ConfigError
 
 S = TypeVar("S", bound=ProblemSettings)
 
@@ -36,7 +37,13 @@ def read_settings(
     for name in ("option", "trainer"):
         if name in given:
             given[name] = dict(parse_pair(pair) for pair in given[name])
-    return build(cls, stored or {}, read_config_file(config_file) if config_file else {}, given)
+    from_file = read_config_file(config_file) if config_file else {}
+    for f in fields(cls):
+        if f.metadata.get("flag_only") and f.name in from_file:
+            raise ConfigError(
+                f"{f.name} belongs to one start of a run, not into the config file {config_file}. Give it as --{f.name}."
+            )
+    return build(cls, stored or {}, from_file, given)
 
 
 def _option(name: str, hint: Any, default: Any, metadata: Any) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 
 from dopr.config import TrainSettings
-from dopr.train.prepare import prepare
+from dopr.train.prepare import prepare, run_directory
 
 
 def run_command(settings: TrainSettings) -> None:
     """Check, train, and print what was reached and spent."""
     console = Console()
     prepared = prepare(settings)
+    run_directory(settings)  # refuses a used one before anything heavy is imported
     from dopr.cli.quiet import quiet_libraries
 
     quiet_libraries()

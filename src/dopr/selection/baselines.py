@@ -1,11 +1,14 @@
-"""The controls: batch GRPO and one random prompt per update. No claim for a rule means anything without them."""
+"""The controls: batch GRPO, its dynamic-sampling filter, and one random prompt per update. No claim for a rule means anything without them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dopr.selection.history import Floats, Rows
+from dopr.selection.rollouts import DROP, KEEP, Review, is_mixed
 from dopr.selection.selector import Selector
 
 
@@ -36,3 +39,19 @@ class RandomOne(Selector):
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
         """Uniform, without replacement."""
         return self.rng.choice(len(scores), k, replace=False)
+
+
+class DynamicSampling(Uniform):
+    """DAPO's filter (Yu et al. 2025): groups whose rewards are all equal are dropped and replaced by fresh prompts.
+
+    Dropped rollouts count as spent. Departs from the authors' code in that an exhausted refill budget leaves a smaller
+    batch instead of ending the run.
+    """
+
+    name = "dapo"
+    max_refills = 10
+
+    def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
+        """Keep exactly the groups that carry an advantage, after the sequential caps, if any were set."""
+        verdict = super().review(prompt_id, rewards)
+        return verdict if verdict.action == "more" else KEEP if is_mixed(rewards) else DROP

@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from dopr.errors import ConfigError, suggest
-from dopr.selection.baselines import RandomOne, Uniform
+from dopr.selection.baselines import DynamicSampling, RandomOne, Uniform
 from dopr.selection.dopr_rule import Dopr, DoprOptions
 from dopr.selection.selector import Selector, SelectorConfig
 
-STRATEGIES: dict[str, type[Selector]] = {cls.name: cls for cls in (Dopr, Uniform, RandomOne)}
+STRATEGIES: dict[str, type[Selector]] = {cls.name: cls for cls in (Dopr, Uniform, DynamicSampling, RandomOne)}
 
 
 def check_strategy(name: str) -> type[Selector]:
@@ -31,7 +31,7 @@ def make_selector(
     """Build a strategy.
 
     Args:
-        name: ``dopr``, ``uniform`` or ``random-one``.
+        name: ``dopr``, ``uniform``, ``dapo`` or ``random-one``.
         ids: Prompt ids.
         config: Settings shared by all strategies.
         options: The dopr rule's switches by name (see ``DoprOptions``); other strategies take none.

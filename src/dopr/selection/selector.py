@@ -102,6 +102,8 @@ class Selector(ABC):
     takes_all_candidates = False
     #: Whether the strategy shares evidence through prompt features (see ``set_features``).
     uses_features = False
+    #: How often a round asks again for prompts to replace dropped ones.
+    max_refills = 0
     #: Defaults where the config says ``None``: caps as multiples of the group size, and replayed rows.
     default_wrong_cap_groups = 1
     default_right_cap = 0

@@ -87,7 +87,7 @@ class RunCallback(TrainerCallback):
             evaluation = self.measure()
         event = eval_event(evaluation)
         if trainer.events:
-            trainer.events.write("eval", round=trainer.selector.round, spent=trainer.spent.as_dict(), **event)
+            trainer.events.write("eval", round=trainer.round, spent=trainer.spent.as_dict(), **event)
         return evaluation
 
     def _interrupt(self, number: int, frame: Any) -> None:

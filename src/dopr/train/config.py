@@ -23,7 +23,8 @@ class DoPRConfig(GRPOConfig):
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "dopr_options"]
 
     dopr_strategy: str = field(
-        default="dopr", metadata={"help": "Selection strategy: dopr, uniform (plain batch GRPO) or random-one."}
+        default="dopr",
+        metadata={"help": "Selection strategy: dopr, uniform (plain batch GRPO), dapo (its filter) or random-one."},
     )
     dopr_candidates: int | None = field(
         default=None, metadata={"help": "Candidate batch to choose from; default: the smaller of 128 and the pool."}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dopr.config import ProblemSettings, TrainSettings
-from dopr.errors import ConfigError
+from dopr.errors import ConfigError, RunError
 from dopr.models import resolve_model
+from dopr.runlog import CONFIG
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import SelectorConfig
 from dopr.tasks.problems import Problem, load_problems, split_holdout
@@ -113,7 +116,7 @@ def _check_batch(settings: TrainSettings) -> None:
     """Group size against the rows of a round, before TRL is imported to say the same less clearly."""
     group = 8 if settings.group_size is None else settings.group_size
     rows = settings.trainer.get("generation_batch_size", settings.prompts_per_round * group)
-    if not isinstance(rows, int) or rows % group:
+    if not isinstance(rows, int) or rows < 1 or rows % group:
         raise ConfigError(
             f"The group size {group} does not divide the generation batch of {rows} rows: a round must hold whole "
             f"groups. Set --group-size to a divisor of {rows}, or leave generation_batch_size out."
@@ -201,3 +204,25 @@ def learning_rate(settings: TrainSettings, model: Any) -> float:
 def repeatable(settings: TrainSettings) -> TrainSettings:
     """The settings as stored in config.json: what belongs to one invocation is taken out."""
     return replace(settings, resume=None)
+
+
+def run_directory(settings: TrainSettings) -> Path:
+    """Where the run writes: the run to resume, the output asked for, or ``runs/`` and a time stamp.
+
+    Raises:
+        RunError: There is nothing to resume there, or the output holds something.
+    """
+    if settings.resume is not None:
+        directory = Path(settings.resume)
+        if not (directory / CONFIG).exists():
+            raise RunError(f"{directory} holds no {CONFIG}, so there is no run to resume. Give a run directory.")
+        return directory
+    if settings.output is None:
+        return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.strategy}-{settings.seed}"
+    directory = Path(settings.output)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        what = "holds another run" if (directory / CONFIG).exists() else "is not an empty directory"
+        raise RunError(
+            f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}."
+        )
+    return directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +103,21 @@ class RoundRunner:
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
         """Roll out, verify, tell; returns this process's rows of the update and the round's record."""
+        picks = list(picks)
+        candidates, scores = self._candidates()
         chunks, rewards, actions = self._roll_out(picks)
+        k = len(picks)
+        for _ in range(self.selector.max_refills):
+            if actions.count("keep") >= k:
+                break
+            extra = self.trainer.agree(self.selector.ask())
+            more_chunks, more_rewards, more_actions = self._roll_out(extra, first=len(picks))
+            more_candidates, more_scores = self._candidates()
+            candidates, scores = candidates + more_candidates, scores + more_scores
+            picks, rewards = picks + extra, rewards + more_rewards
+            chunks, actions = chunks + more_chunks, actions + more_actions
+        for surplus in [i for i, action in enumerate(actions) if action == "keep"][k:]:
+            actions[surplus] = "drop"  # more informative groups came in than the update has room for
         generated = time.perf_counter()
         groups = [self.selector.tell(pick.prompt_id, rewards[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
@@ -118,11 +132,11 @@ class RoundRunner:
         rows = [self.trainer.train_dataset[pick.row] for pick in picks]
         labels = getattr(self.selector, "labels", None)
         record = Round(
-            number=self.selector.round,
+            number=self.trainer.round,
             picks=picks,
             started=started,
-            candidates=[str(self.selector.ids[int(row)]) for row in self.selector.candidate_rows],
-            scores=[round(float(s), 6) for s in self.selector.candidate_scores],
+            candidates=candidates,
+            scores=scores,
             rewards=rewards,
             rates=[None if g is None else round(g.rate, 6) for g in groups],
             outcomes=[outcome_of(None if g is None else g.rate, g is not None and g.mixed) for g in groups],
@@ -136,15 +150,20 @@ class RoundRunner:
         )
         return batch, record
 
-    def _roll_out(self, picks: list[Pick]) -> tuple[list[_Chunk], list[list[float | None]], list[str]]:
-        """Generate until every pick is kept or dropped."""
+    def _candidates(self) -> tuple[list[str], list[float]]:
+        """Ids and scores of the selector's latest candidate batch."""
+        ids = [str(self.selector.ids[int(row)]) for row in self.selector.candidate_rows]
+        return ids, [round(float(s), 6) for s in self.selector.candidate_scores]
+
+    def _roll_out(self, picks: list[Pick], first: int = 0) -> tuple[list[_Chunk], list[list[float | None]], list[str]]:
+        """Generate until every pick is kept or dropped; chunks number the picks from ``first``."""
         chunks: list[_Chunk] = []
         rewards: list[list[float | None]] = [[] for _ in picks]
         actions = ["keep"] * len(picks)
         wanted = {i: pick.rollouts for i, pick in enumerate(picks)}
         while wanted:
             chunk = self._generate_chunk(picks, wanted)
-            chunks.append(chunk)
+            chunks.append(replace(chunk, picks=chunk.picks + first))
             totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
             for position, total in zip(chunk.picks.tolist(), totals, strict=True):
                 rewards[position].append(total if math.isfinite(total) else None)

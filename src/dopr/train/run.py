@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,25 @@ import numpy as np
 
 from dopr.budget import Budget
 from dopr.config import TrainSettings, as_dict
-from dopr.errors import ConfigError, RunError
+from dopr.errors import ConfigError, DoprError, RunError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
 from dopr.report import write_report
-from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_events, read_json, write_json
+from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write_json
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
-from dopr.train.prepare import Prepared, completion_length, fit_threads, is_tiny, learning_rate, repeatable, use_chat
+from dopr.train.prepare import (
+    Prepared,
+    completion_length,
+    fit_threads,
+    is_tiny,
+    learning_rate,
+    repeatable,
+    run_directory,
+    use_chat,
+)
 from dopr.train.scoring import CombinedReward
 from dopr.train.state import STATE_FILE
 
@@ -54,7 +62,7 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
         DoprError: The run cannot start or go on; a directory made for it is removed if nothing was trained.
     """
     settings = prepared.settings
-    directory = _directory(settings)
+    directory = run_directory(settings)
     resuming = settings.resume is not None
     checkpoint = _last_checkpoint(directory) if resuming else None
     model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
@@ -104,7 +112,7 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
         trainer.save_model(str(directory / CHECKPOINTS / FINAL))
         tokenizer.save_pretrained(directory / CHECKPOINTS / FINAL)
         if trainer.events:
-            trainer.events.write("stop", round=trainer.selector.round, reason=callback.reason)
+            trainer.events.write("stop", round=trainer.round, reason=callback.reason)
     summary = _summary(prepared, trainer, callback, before, after, directory)
     if main:
         write_json(directory / SUMMARY, summary)
@@ -140,22 +148,31 @@ def _trainer(
         "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
         "dopr_stop_constant": s.stop_constant,
     } | s.trainer  # fmt: skip
-    if unknown := sorted(set(s.trainer) - set(DoPRConfig.__dataclass_fields__)):
-        from dopr.errors import suggest
-
-        raise ConfigError(
-            f"TRL's GRPOConfig has no setting {unknown[0]!r}. {suggest(unknown[0], DoPRConfig.__dataclass_fields__)}"
-        )
+    _check_trainer_settings(s.trainer, DoPRConfig)
     try:
-        config = DoPRConfig(**values)
-    except (ValueError, TypeError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(f"TRL refuses these settings: {error}") from None
-    trainer = DoPRTrainer(
-        model=model, reward_funcs=list(prepared.rewards), args=config, train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer, callbacks=[callback], peft_config=_lora(s.lora),
-    )  # fmt: skip
+        trainer = DoPRTrainer(
+            model=model, reward_funcs=list(prepared.rewards), args=DoPRConfig(**values),
+            train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[callback],
+            peft_config=_lora(s.lora),
+        )  # fmt: skip
+    except DoprError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"TRL refuses these settings: {error}") from error
     trainer.remove_callback(PrinterCallback)  # the command line shows progress itself; the log keeps everything
     return trainer
+
+
+def _check_trainer_settings(given: dict[str, Any], config: type[Any]) -> None:
+    """Names and, as far as defaults show them, types: TRL itself takes a text for a number until it computes with it."""
+    known = {f.name: f.default for f in fields(config) if f.init}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"TRL's GRPOConfig has no setting {name!r}. {suggest(name, known)}")
+        if isinstance(known[name], int | float) and not isinstance(value, int | float | None):
+            raise ConfigError(
+                f"The trainer setting {name} is {value!r}; its default is {known[name]!r}, so give a value like that."
+            )
 
 
 def _lora(rank: int) -> Any:
@@ -181,23 +198,6 @@ def _eval_sampling(settings: TrainSettings, model: Any) -> Sampling:
         n=settings.eval_samples, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None,
         max_new_tokens=completion_length(settings, model), seed=settings.seed, batch_size=256 if is_tiny(model) else 64,
     )  # fmt: skip
-
-
-def _directory(settings: TrainSettings) -> Path:
-    if settings.resume is not None:
-        directory = Path(settings.resume)
-        if not (directory / CONFIG).exists():
-            raise RunError(f"{directory} holds no {CONFIG}, so there is no run to resume. Give a run directory.")
-        return directory
-    if settings.output is None:
-        return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.strategy}-{settings.seed}"
-    directory = Path(settings.output)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        what = "holds another run" if (directory / CONFIG).exists() else "is not an empty directory"
-        raise RunError(
-            f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}."
-        )
-    return directory
 
 
 @contextlib.contextmanager
@@ -237,7 +237,7 @@ def _last_checkpoint(directory: Path) -> Path:
 
 
 def _check_same(directory: Path, resolved: dict[str, Any]) -> None:
-    stored = read_json(directory / CONFIG)["resolved"]
+    stored = read_config(directory)["resolved"]
     if changed := [key for key, value in resolved.items() if stored.get(key) != value]:
         listed = "; ".join(f"{key}: {stored.get(key)!r} then, {resolved[key]!r} now" for key in changed)
         raise RunError(f"The run in {directory} cannot be resumed with other settings ({listed}). Start a new run.")

@@ -94,6 +94,7 @@ class DoPRTrainer(GRPOTrainer):
     Attributes:
         selector: The strategy in use.
         spent: Running totals of rollouts, tokens, seconds, updates and prompts.
+        round: Rounds begun, one per generation window.
         last_round: The event of the latest finished round.
 
     Raises:
@@ -132,6 +133,7 @@ class DoPRTrainer(GRPOTrainer):
         self._features_given = False
         self.spent = Spent()
         self.stopwatch = Stopwatch()
+        self.round = 0
         self.stop_reason: str | None = None
         # Verified means the most the reward functions can give together; the scale widens if one gives more than 1.
         self.selector.scale.high = max(1e-6, float(self.reward_weights.clamp(min=0).sum()))
@@ -169,7 +171,8 @@ class DoPRTrainer(GRPOTrainer):
         self.stopwatch.start(before=self.spent.seconds)
         self._give_features()
         started = time.perf_counter()
-        picks = self._agree(self.selector.ask())
+        self.round += 1
+        picks = self.agree(self.selector.ask())
         selected = time.perf_counter()
         runner = RoundRunner(self, super()._generate_and_score_completions, rows_per_process=len(inputs))
         batch, self._open_round = runner.run(picks, started=started, selected=selected)
@@ -273,7 +276,7 @@ class DoPRTrainer(GRPOTrainer):
             sums = sum(gather_object([sums]), np.zeros((picks, 2)))
         return {i: float(total / tokens) for i, (total, tokens) in enumerate(sums) if tokens > 0}
 
-    def _agree(self, picks: Sequence[Any]) -> list[Any]:
+    def agree(self, picks: Sequence[Any]) -> list[Any]:
         """The main process's picks on every process: they are equal by construction, and must be equal in fact."""
         if self.accelerator.num_processes == 1:
             return list(picks)
@@ -327,7 +330,7 @@ class DoPRTrainer(GRPOTrainer):
         super()._save_rng_state(output_dir)
         if self.accelerator.is_main_process:
             self._finish_round()
-            state = {"selector": self.selector.state_dict(), "spent": self.spent.as_dict()}
+            state = {"selector": self.selector.state_dict(), "spent": self.spent.as_dict(), "round": self.round}
             save_state(Path(output_dir) / STATE_FILE, state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -336,6 +339,7 @@ class DoPRTrainer(GRPOTrainer):
             return
         state = load_state(Path(checkpoint) / STATE_FILE)
         self.selector.load_state_dict(state["selector"])
+        self.round = int(state["round"])
         self.spent = Spent(**{k: type(getattr(self.spent, k))(v) for k, v in state["spent"].items()})
         if self.events:
-            self.events.cut_after_round(self.selector.round)
+            self.events.cut_after_round(self.round)
