@@ -1,0 +1,174 @@
+"""The command line end to end, on the packaged policy, in real subprocesses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.trl]
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+
+
+def dopr(*arguments: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dopr", *arguments],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def events(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [e for e in lines if kind in (None, e["kind"])]
+
+
+def timeless(value: Any) -> Any:
+    """Without the fields that measure time."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k != "seconds"}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One short default run with a checkpoint on the way: its directory and what it printed."""
+    directory = tmp_path_factory.mktemp("cli") / "run"
+    text = dopr(
+        "train", "--budget", "updates=24", "--evaluations", "1", "--save-every", "10", "--output", str(directory)
+    )
+    return directory, text
+
+
+def test_train_leaves_a_complete_run_directory(run: tuple[Path, str]) -> None:
+    directory, text = run
+    names = {p.name for p in directory.iterdir()}
+    assert names == {"config.json", "events.jsonl", "summary.json", "report.html", "checkpoints"}
+    rounds = events(directory, "round")
+    assert [e["round"] for e in rounds] == list(range(1, 25))
+    for earlier, later in zip(rounds, rounds[1:], strict=False):
+        assert all(
+            later["spent"][unit] > earlier["spent"][unit] for unit in ("rollouts", "tokens", "seconds", "prompts")
+        )
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["spent"]["updates"] == 24
+    assert summary["spent"]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
+    assert summary["status"] == "finished"
+    assert summary["after"]["accuracy"] > summary["before"]["accuracy"] + 0.05
+    assert len(events(directory, "eval")) == 3
+    assert f"{summary['after']['accuracy']:.1%}" in text
+    assert "report.html" in text
+    page = (directory / "report.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_config_json_repeats_the_run(run: tuple[Path, str], tmp_path: Path) -> None:
+    directory, _ = run
+    settings = json.loads((directory / "config.json").read_text())["settings"]
+    settings = {k: v for k, v in settings.items() if v is not None and k not in ("output", "resume")}
+    (tmp_path / "again.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    dopr("train", "--config", "again.yaml", "--output", "again", "--save-every", "0", cwd=tmp_path)
+    assert timeless(events(tmp_path / "again", "round")) == timeless(events(directory, "round"))
+
+
+def test_eval_reproduces_the_run_and_transformers_loads_its_policy(run: tuple[Path, str], tmp_path: Path) -> None:
+    directory, _ = run
+    text = dopr("eval", "--run", str(directory), "--output", str(tmp_path / "eval"))
+    measured = json.loads((tmp_path / "eval" / "evaluation.json").read_text())["metrics"]["avg@1"]
+    after = json.loads((directory / "summary.json").read_text())["after"]
+    assert measured["estimate"] == after["accuracy"]
+    assert f"{after['accuracy']:.1%}" in text
+    code = (
+        "import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; p = sys.argv[1];"
+        "m = M.from_pretrained(p); t = T.from_pretrained(p);"
+        "ids = m.generate(**t('mip 1 2', return_tensors='pt'), max_new_tokens=4); assert ids.shape[0] == 1;"
+        "assert not any(name.startswith('dopr') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(directory / "checkpoints" / "final")], env=ENVIRONMENT, check=True)
+
+
+def test_eval_samples_several_times_with_pass_at_k(tmp_path: Path) -> None:
+    text = dopr("eval", "--size", "40", "-n", "4", "-k", "1", "-k", "4", "--output", str(tmp_path))
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    assert list(metrics) == ["avg@4", "pass@1", "pass@4", "maj@4"]
+    assert metrics["avg@4"]["estimate"] == pytest.approx(metrics["pass@1"]["estimate"])
+    assert metrics["pass@4"]["estimate"] > metrics["pass@1"]["estimate"]
+    assert "pass@4" in text
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(run: tuple[Path, str], tmp_path: Path) -> None:
+    whole, _ = run
+    part = tmp_path / "part"
+    command = [sys.executable, "-m", "dopr", "train", "--budget", "updates=24", "--evaluations", "1"]
+    process = subprocess.Popen(
+        [*command, "--save-every", "10", "--output", str(part)],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (part / "events.jsonl").exists() and len(events_so_far(part)) >= 3:
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.02)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    summary = json.loads((part / "summary.json").read_text())
+    assert summary["status"] == "interrupted", out
+    assert f"dopr train --resume {part}" in out
+    assert summary["spent"]["updates"] < 24
+    dopr("train", "--resume", str(part))
+    ended = json.loads((part / "summary.json").read_text())
+    expected = json.loads((whole / "summary.json").read_text())
+    assert timeless(events(part, "round")) == timeless(events(whole, "round"))
+    assert ended["after"] == expected["after"]
+    assert timeless(ended["spent"]) == timeless(expected["spent"])
+
+
+def events_so_far(run: Path) -> list[str]:
+    return [line for line in (run / "events.jsonl").read_text().splitlines() if '"round"' in line and '"picks"' in line]
+
+
+def test_a_users_own_file_trains_the_tiny_policy(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {a} + {b}?", "answer": a + b} for a in range(1, 10) for b in range(1, 10)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run.toml").write_text('data = "sums.jsonl"\nevaluations = 0\n[trainer]\nbeta = 0.0\n')
+    text = dopr("train", "--config", "run.toml", "--budget", "rollouts=600", "--output", "run", cwd=tmp_path)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert "number" in summary["rewards"]
+    assert summary["before"]["n"] == 8
+    rewards = [p["success"] for e in events(tmp_path / "run", "round") for p in e["picks"]]
+    third = len(rewards) // 3
+    assert sum(rewards[-third:]) / third > sum(rewards[:third]) / third + 0.1
+    assert "reward number" in text
+
+
+def test_batch_training_and_lora_run_through_the_same_command(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    dopr(
+        "train", "--strategy", "uniform", "--prompts-per-round", "4", "--micro-batch", "8", "--lora", "4",
+        "--budget", "updates=2", "--evaluations", "0", "--size", "64", "--eval-problems", "16", "--output", str(tmp_path / "run"),
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["spent"] | {"tokens": 0, "seconds": 0} == {
+        "rollouts": 64,
+        "tokens": 0,
+        "seconds": 0,
+        "updates": 2,
+        "prompts": 8,
+    }
+    assert (tmp_path / "run" / "checkpoints" / "final" / "adapter_config.json").exists()
+    dopr("eval", "--run", str(tmp_path / "run"))
