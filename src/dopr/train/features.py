@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ def hidden_features(model: Any, prompt_ids: Sequence[Sequence[int]], pad_id: int
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
+    # The vocabulary projection is not needed; where the model allows, it is computed for one position only.
+    cheap = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
     with torch.no_grad():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
@@ -40,7 +43,7 @@ def hidden_features(model: Any, prompt_ids: Sequence[Sequence[int]], pad_id: int
             for r, i in enumerate(rows):
                 ids[r, width - len(prompt_ids[i]) :] = torch.tensor(list(prompt_ids[i]))
                 mask[r, width - len(prompt_ids[i]) :] = 1
-            states = model(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True)
+            states = model(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, **cheap)
             last = states.hidden_states[-1][:, -1].float().cpu()
             if last.shape[1] > _PROJECTED:
                 if projection is None:

@@ -1,0 +1,61 @@
+"""What the documents show is run as it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dopr.config import TrainSettings, build, read_config_file
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_the_two_line_move_from_trl_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "trl.md").read_text(), re.S)
+    assert code
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rollouts, coverage = done.stdout.splitlines()[-1].split()
+    assert int(rollouts) >= 160
+    assert 0 < float(coverage) <= 20 / 64
+    assert len((tmp_path / "out" / "events.jsonl").read_text().splitlines()) == 20
+
+
+def test_every_shipped_config_parses() -> None:
+    configs = sorted((ROOT / "benchmarks").rglob("*.yaml"))
+    assert configs
+    for config in configs:
+        build(TrainSettings, read_config_file(str(config)))
+
+
+def test_the_readme_names_only_commands_and_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", text, re.M):
+        assert f"\n{target}:" in makefile, target
+    for link in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+    help_ = subprocess.run([sys.executable, "-m", "dopr", "train", "--help"], capture_output=True, text=True, check=True)
+    for flag in re.findall(r"dopr train[^\n`]*", text):
+        for option in re.findall(r"--[a-z-]+", flag):
+            assert option in help_.stdout, option
+
+
+def test_recorded_baselines_are_whole() -> None:
+    worlds = json.loads((ROOT / "src" / "dopr" / "assets" / "baselines.json").read_text())["worlds"]
+    assert "latent-strategy" in worlds
+    for entry in worlds.values():
+        assert entry["seeds"] >= 5
+        assert 0 < entry["before"] < entry["target"] < entry["end"]["accuracy"]["estimate"] <= 1
+        assert entry["rollouts"]["low"] <= entry["rollouts"]["estimate"] <= entry["end"]["rollouts"]
