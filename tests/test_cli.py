@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -59,7 +60,7 @@ def test_train_leaves_a_complete_run_directory(run: tuple[Path, str]) -> None:
     assert names == {"config.json", "events.jsonl", "summary.json", "report.html", "checkpoints"}
     rounds = events(directory, "round")
     assert [e["round"] for e in rounds] == list(range(1, 25))
-    for earlier, later in zip(rounds, rounds[1:], strict=False):
+    for earlier, later in itertools.pairwise(rounds):
         assert all(
             later["spent"][unit] > earlier["spent"][unit] for unit in ("rollouts", "tokens", "seconds", "prompts")
         )

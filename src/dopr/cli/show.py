@@ -103,7 +103,9 @@ def _of(part: dict[str, Any] | None, key: str, form: str) -> str:
     if value is None:
         return ""
     if isinstance(value, dict):
-        return f"{form.format(value['estimate'])} [{form.format(value['low'])}, {form.format(value['high'])}]"
+        # Recorded without an upper end where a seed never got there.
+        high = "never" if value["high"] is None else form.format(value["high"])
+        return f"{form.format(value['estimate'])} [{form.format(value['low'])}, {high}]"
     return form.format(value)
 
 

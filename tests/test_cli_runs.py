@@ -1,0 +1,230 @@
+"""What runs write and print, seen from the command line: logs that add up, other settings, pools without signal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_kit import dopr, events, sums, write_jsonl
+
+pytest.importorskip("trl", reason="TRL is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.trl]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Working directory of all runs here."""
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> tuple[Path, str]:
+    """A finished run of the embedded default, cut short, and what it printed."""
+    return place / "run", dopr(
+        place, "train", "--budget", "rollouts=120", "--evaluations", "1", "--seed", "5", "--target", "0.99", "--output", "run"
+    )  # fmt: skip
+
+
+# -- what a run leaves behind --------------------------------------------------------------------------------------
+
+
+def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> None:
+    rounds = events(finished[0], "round")
+    assert [e["round"] for e in rounds] == list(range(1, len(rounds) + 1))
+    totals = [e["spent"] for e in rounds]
+    for unit in ("rollouts", "tokens", "seconds", "updates", "prompts"):
+        values = [t[unit] for t in totals]
+        assert values == sorted(values)
+        assert values[0] > 0
+    assert 120 <= totals[-1]["rollouts"] < 120 + 32
+    assert totals[-2]["rollouts"] < 120  # it stopped at once
+    assert totals[-1]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
+    assert totals[-1]["tokens"] == sum(p["tokens"] for e in rounds for p in e["picks"])
+    for e in rounds:
+        (pick,) = e["picks"]
+        assert len(pick["rewards"]) == pick["rollouts"]
+        assert pick["id"] in e["candidates"]
+        assert len(e["candidates"]) == len(set(e["candidates"])) == len(e["scores"])
+        assert (pick["outcome"] == "mixed") == (len(set(pick["rewards"])) > 1)
+    assert events(finished[0])[0]["kind"] == "eval"
+    assert events(finished[0])[-1]["kind"] == "stop"
+    assert [e["round"] for e in events(finished[0], "eval")][::2] == [0, len(rounds)]
+
+
+def test_the_summary_agrees_with_the_log_and_the_terminal(finished: tuple[Path, str]) -> None:
+    run, printed = finished
+    summary, rounds, measured = read(run / "summary.json"), events(run, "round"), events(run, "eval")
+    assert (summary["status"], summary["reason"]) == ("finished", "budget spent")
+    assert summary["spent"]["rollouts"] == rounds[-1]["spent"]["rollouts"]
+    assert summary["before"]["accuracy"] == measured[0]["accuracy"]
+    assert summary["after"]["accuracy"] == measured[-1]["accuracy"]
+    assert len(measured) == 3  # before, one between, after
+    assert summary["difference"]["estimate"] == pytest.approx(
+        summary["after"]["accuracy"] - summary["before"]["accuracy"]
+    )
+    for part in ("before", "after"):
+        assert summary[part]["low"] <= summary[part]["accuracy"] <= summary[part]["high"]
+        assert f"{summary[part]['accuracy']:.1%}" in printed
+    assert str(run.name) + "/report.html" in printed
+    assert "Traceback" not in printed
+    assert "<html" in (run / "report.html").read_text(encoding="utf-8")
+    config = read(run / "config.json")
+    assert config["settings"]["seed"] == 5
+    assert config["resolved"]["problems"] == 2000
+    assert config["versions"]["torch"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir())[-1] == "final"
+
+
+# -- a user's own problems -----------------------------------------------------------------------------------------
+
+
+def test_own_problems_with_a_toml_file_a_baseline_and_lora(place: Path) -> None:
+    write_jsonl(place / "sums.jsonl", sums(80))
+    (place / "own.toml").write_text(
+        'data = "sums.jsonl"\nstrategy = "random-one"\nlora = 4\nbudget = "updates=3"\noutput = "own"\nevaluations = 0\n'
+        "[trainer]\nbeta = 0.01\n",
+        encoding="utf-8",
+    )
+    dopr(place, "train", "--config", "own.toml")
+    assert (place / "own" / "report.html").exists()
+    config, summary = read(place / "own" / "config.json"), read(place / "own" / "summary.json")
+    assert config["resolved"]["rewards"] == ["number"]
+    assert config["resolved"]["problems"] == 72  # a tenth is held out
+    assert summary["after"]["n"] == 8
+    assert summary["spent"]["updates"] == 3
+    rounds = events(place / "own", "round")
+    assert {p["id"] for e in rounds for p in e["picks"]} <= {row["id"] for row in sums(80)}
+    assert all(len(e["picks"]) == 1 and e["replayed"] == 0 for e in rounds)
+    adapter = place / "own" / "checkpoints" / "final"
+    assert (adapter / "adapter_model.safetensors").exists()
+    assert not (adapter / "model.safetensors").exists()
+    dopr(place, "eval", "--run", "own", "--output", "own-measured")
+    measured = read(place / "own-measured" / "evaluation.json")["metrics"]["avg@1"]
+    assert measured["estimate"] == summary["after"]["accuracy"]
+
+
+def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place: Path) -> None:
+    write_jsonl(place / "more.jsonl", sums(40))
+    (place / "digits.py").write_text(
+        "def even(completions, answer, **columns):\n"
+        "    assert len(answer) == len(completions) == len(columns['id'])\n"
+        "    return [float(len(c) % 2 == 0) if c else None for c in completions]\n",
+        encoding="utf-8",
+    )
+    dopr(
+        place, "train", "--data", "more.jsonl", "--strategy", "uniform", "--prompts-per-round", "3", "--group-size", "4",
+        "--micro-batch", "6", "--reward", "digits:even", "--budget", "updates=4", "--eval-problems", "0", "--output", "batch",
+    )  # fmt: skip
+    rounds, summary = events(place / "batch", "round"), read(place / "batch" / "summary.json")
+    assert [len(e["picks"]) for e in rounds] == [3] * 4
+    picked = [p["id"] for e in rounds for p in e["picks"]]
+    assert len(set(picked)) == 12
+    assert all(p["rollouts"] == 4 for e in rounds for p in e["picks"])
+    assert summary["spent"]["updates"] == 4
+    assert "after" not in summary
+    assert summary["rewards"]["even"]["scored"] == 48 - summary["rewards"]["even"]["unscorable"]
+
+
+# -- no signal -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "reason"),
+    [
+        ("return [1.0] * len(completions)", "all_right", "every rollout succeeded"),
+        (  # passes the trial on gold answers, fails on everything else
+            "if [c for c, a in zip(completions, answer) if c != a]: raise ValueError('no')\n    return [1.0] * len(completions)",
+            "unscorable",
+            "no rollout could be scored",
+        ),
+    ],
+)
+def test_a_pool_without_signal_is_named_early_and_the_run_stops_when_asked(
+    place: Path, body: str, outcome: str, reason: str
+) -> None:
+    write_jsonl(place / "flat.jsonl", sums(40))
+    (place / f"flat_{outcome}.py").write_text(f"def flat(completions, answer, **_):\n    {body}\n", encoding="utf-8")
+    printed = dopr(
+        place, "train", "--data", "flat.jsonl", "--reward", f"flat_{outcome}:flat", "--output", outcome, "--eval-problems", "0",
+        "--warn-constant", "2", "--stop-constant", "3", "--wrong-cap", "8", "--max-completion-length", "4",
+    )  # fmt: skip
+    run, summary = place / outcome, read(place / outcome / "summary.json")
+    assert [e["round"] for e in events(run, "warning")] == [2, 3]
+    assert {p["outcome"] for e in events(run, "round") for p in e["picks"]} == {outcome}
+    assert len(events(run, "round")) == 3
+    assert summary["status"] == "stopped"
+    assert reason in summary["reason"]
+    assert "Warning: No learning signal in 2 rounds in a row" in printed
+    assert "Stopped: No learning signal in 3 rounds in a row" in printed
+    assert reason in printed
+
+
+def test_the_report_can_be_written_again(finished: tuple[Path, str], place: Path) -> None:
+    page = finished[0] / "report.html"
+    before = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert "report.html" in dopr(place, "report", "run")
+    assert page.read_text(encoding="utf-8") == before
+
+
+# -- refusals that the other files do not cover --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--seed", "5000000000"], "seed is 5000000000; it must be 0 or more and below 2^32"),
+        (["train", "--output", "sums.jsonl"], "The output sums.jsonl is not an empty directory"),
+        (["train", "--option", "ucb=.inf"], "ucb is inf; it must be >= 0 and finite"),
+        (["train", "--option", "clusters=2.5"], "clusters is 2.5; it must be a whole number"),
+        (["train", "--config", "resume.yaml"], "Give it as --resume"),
+        (["train", "--resume", "strange"], "strange/config.json is not the config of a dopr run"),
+        (["train", "--trainer", "generation_batch_size=0"], "does not divide the generation batch of 0 rows"),
+        (
+            ["train", "--trainer", "beta=abc", "--output", "out"],
+            "The trainer setting beta is 'abc'; its default is 0.0",
+        ),
+        (["train", "--trainer", "num_generations=5", "--output", "out"], "TRL refuses these settings"),
+        (["train", "--trainer", "seed=-4", "--output", "empty"], "TRL refuses these settings: Seed must be between"),
+        (["train", "--trainer", "seed=-4", "--output", "a/b/c"], "TRL refuses these settings: Seed must be between"),
+        (["train", "--dtype", "f32", "--output", "out"], "Did you mean 'float32'"),
+        (["train", "--top-p", "2", "--output", "out"], "top_p is 2.0"),
+        (["eval", "-n", "2", "-k", "5"], "pass@5 cannot be measured with 2 samples"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_named_and_leaves_nothing_behind(tmp_path: Path, arguments: list[str], message: str) -> None:
+    write_jsonl(tmp_path / "sums.jsonl", sums(20))
+    (tmp_path / "resume.yaml").write_text("resume: somewhere\n", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "config.json").write_text("[]", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    printed = dopr(tmp_path, *arguments, code=2)
+    assert message in printed
+    assert "Traceback" not in printed
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_function_that_breaks_in_mid_run_ends_it_with_its_name_and_keeps_what_was_learned(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "sums.jsonl", sums(20))
+    (tmp_path / "late.py").write_text(
+        "calls = []\n"
+        "def late(completions, **_):\n"
+        "    calls.append(1)\n"
+        "    return ['text'] * len(completions) if len(calls) > 4 else [float(len(c) % 2) for c in completions]\n",
+        encoding="utf-8",
+    )
+    printed = dopr(
+        tmp_path, "train", "--data", "sums.jsonl", "--reward", "late:late", "--output", "run", "--eval-problems", "0",
+        "--wrong-cap", "8", code=2,
+    )  # fmt: skip
+    assert "The reward function late returned 'text' (of type str)" in printed
+    assert "Traceback" not in printed
+    assert len(events(tmp_path / "run", "round")) >= 1
