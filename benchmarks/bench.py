@@ -56,13 +56,25 @@ def selection_times() -> None:
         t = statistics.median(times)
         first = first or t
         per_prompt = sum(a.nbytes for h in selector.histories().values() for a in h.state_dict().values()) / n
-        print(f"ask + tell, pool of {n:>10,}   {1e3 * t:6.3f} ms   {t / first:4.2f}x of the smallest   {per_prompt:.0f} bytes per prompt")
+        print(
+            f"ask + tell, pool of {n:>10,}   {1e3 * t:6.3f} ms   {t / first:4.2f}x of the smallest   {per_prompt:.0f} bytes per prompt"
+        )
 
 
 def round_share() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = ["train", "--budget", "updates=100", "--evaluations", "0", "--eval-problems", "0", "--output", str(run)]
+        command = [
+            "train",
+            "--budget",
+            "updates=100",
+            "--evaluations",
+            "0",
+            "--eval-problems",
+            "0",
+            "--output",
+            str(run),
+        ]
         subprocess.run([sys.executable, "-m", "dopr", *command], check=True, capture_output=True, env=ENVIRONMENT)
         events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     rounds = [e["seconds"] for e in events if e["kind"] == "round"][5:]

@@ -46,7 +46,9 @@ def test_the_readme_names_only_commands_and_files_that_exist() -> None:
         assert f"\n{target}:" in makefile, target
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
         assert (ROOT / link).exists(), link
-    help_ = subprocess.run([sys.executable, "-m", "dopr", "train", "--help"], capture_output=True, text=True, check=True)
+    help_ = subprocess.run(
+        [sys.executable, "-m", "dopr", "train", "--help"], capture_output=True, text=True, check=True
+    )
     for flag in re.findall(r"dopr train[^\n`]*", text):
         for option in re.findall(r"--[a-z-]+", flag):
             assert option in help_.stdout, option

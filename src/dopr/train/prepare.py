@@ -137,21 +137,37 @@ def _hold_out(settings: TrainSettings, problems: list[Problem]) -> tuple[list[Pr
         # A file named for evaluation is taken as it is; only generated sources need another split.
         generated = settings.eval_data.startswith(("world:", "gym:"))
         held = load(settings, settings.eval_data, split="test" if generated else settings.split or "train", size=wanted)
-        train_ids = {p.id for p in problems}
-        if shared := sum(p.id in train_ids for p in held):
+        _, shared = _without(problems, held)
+        if shared:
             raise ConfigError(
-                f"{shared} of the {len(held)} evaluation problems are also training problems (same id), so the "
-                "evaluation would not be held out. Remove them from one of the files."
+                f"{shared} training problems are also evaluation problems (same id or same prompt), so the evaluation "
+                "would not be held out. Remove them from one of the files."
             )
         return problems, held, settings.eval_data
     if is_world(settings) or settings.data.startswith("gym:"):
         size = wanted or (256 if is_world(settings) else 64)
-        return problems, load(settings, settings.data, split="test", size=size), f"{settings.data}, test split"
+        held = load(settings, settings.data, split="test", size=size)
+        # A small task repeats itself: what is held out must not be trained on.
+        kept, shared = _without(problems, held)
+        if not kept:
+            raise ConfigError(
+                f"Every problem of {settings.data} is also held out; the task has too few different problems. Ask for "
+                "fewer with --eval-problems, or give --eval-data."
+            )
+        note = f"; {shared} training problems with the same prompt left out" if shared else ""
+        return kept, held, f"{settings.data}, test split{note}"
     n = min(wanted or 64, len(problems) // 10) if wanted is None else min(wanted, len(problems) // 2)
     if n < 1:
         return problems, [], "none"
     train, held = split_holdout(problems, n, settings.seed)
     return train, held, f"{len(held)} problems held out from the data"
+
+
+def _without(problems: list[Problem], held: list[Problem]) -> tuple[list[Problem], int]:
+    """The problems that share neither id nor prompt with a held-out one, and how many did."""
+    ids, prompts = {p.id for p in held}, {json.dumps(p.prompt) for p in held}
+    kept = [p for p in problems if p.id not in ids and json.dumps(p.prompt) not in prompts]
+    return kept, len(problems) - len(kept)
 
 
 def completion_length(settings: ProblemSettings, model: Any) -> int:
