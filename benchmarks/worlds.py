@@ -138,7 +138,7 @@ def summarise(worlds: list[str]) -> None:
         f"{len(SEEDS)} fresh seeds with the range over seeds in brackets. Learning rates: three "
         f"per arm, {', '.join(f'{r:g}' for r in ONE)} for one prompt per update and {', '.join(f'{r:g}' for r in MANY)} "
         f"for batches, on {len(TUNING_SEEDS)} other seeds, chosen by mean accuracy over the run. 256 held-out problems, one sample each. Accuracies are means with a 95 % bootstrap interval over "
-        "seeds. *not reached* = fewer than half of the seeds within the arm's budget.", "", "![curves](worlds.svg)", "",
+        "seeds. Seconds are of single-threaded runs on two cores that other runs shared. *not reached* = fewer than half of the seeds within the arm's budget.", "", "![curves](worlds.svg)", "",
     ]  # fmt: skip
     packaged: dict[str, Any] = {}
     drawn: dict[str, tuple[dict[str, list[dict[str, Any]]], float]] = {}

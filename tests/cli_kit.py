@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,3 @@ def events(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Events of a run, every line parsed on its own."""
     lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     return [event for line in lines if (event := json.loads(line)) and kind in (None, event["kind"])]
-
-
-def without_seconds(value: Any) -> Any:
-    """``value`` with every ``seconds`` entry taken out: what must repeat exactly from run to run."""
-    if isinstance(value, Mapping):
-        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
-    return [without_seconds(v) for v in value] if isinstance(value, list) else value

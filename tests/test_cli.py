@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from dopr.tasks.worlds import load_world
+
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
@@ -144,17 +146,16 @@ def events_so_far(run: Path) -> list[str]:
 
 
 def test_a_users_own_file_trains_the_tiny_policy(tmp_path: Path) -> None:
-    rows = [{"question": f"What is {a} + {b}?", "answer": a + b} for a in range(1, 10) for b in range(1, 10)]
+    # Sums to be taken digit by digit, in a file of the user's own layout; whole examples are held out by their ids.
+    rows = [{"question": p.prompt, "target": p.answer} for p in load_world("shared-skill", size=300)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "run.toml").write_text('data = "sums.jsonl"\nevaluations = 0\n[trainer]\nbeta = 0.0\n')
-    text = dopr("train", "--config", "run.toml", "--budget", "rollouts=600", "--output", "run", cwd=tmp_path)
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert "number" in summary["rewards"]
-    assert summary["before"]["n"] == 8
-    rewards = [p["success"] for e in events(tmp_path / "run", "round") for p in e["picks"]]
-    third = len(rewards) // 3
-    assert sum(rewards[-third:]) / third > sum(rewards[:third]) / third + 0.1
-    assert "reward number" in text
+    (tmp_path / "run.toml").write_text(
+        'data = "sums.jsonl"\nreward = "world"\nmax_completion_length = 10\neval_samples = 8\n[trainer]\nbeta = 0.0\n'
+    )
+    text = dopr("train", "--config", "run.toml", "--budget", "rollouts=300", "--output", "run", cwd=tmp_path)
+    assert "270 problems, reward world, held out: 30 problems held out from the data" in text
+    difference = json.loads((tmp_path / "run" / "summary.json").read_text())["difference"]
+    assert difference["low"] > 0.1
 
 
 def test_batch_training_and_lora_run_through_the_same_command(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cli_kit import dopr, events, sums, write_jsonl
 
 pytest.importorskip("trl", reason="TRL is not installed")

@@ -99,10 +99,10 @@ class TrainSettings(ProblemSettings):
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
     option: dict[str, Any] = _opt(dict, "Switch of the dopr rule as NAME=VALUE, such as volatility=within; repeatable.")
     budget: str | None = _opt(
-        None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=2000."
+        None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=4000 on a world, else 2000."
     )
     learning_rate: float | None = _opt(
-        None, "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5."
+        None, "Learning rate; default by model size: 1e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5."
     )
     lora: int = _opt(0, "Rank of a LoRA adapter; 0 = full fine-tuning.")
     micro_batch: int | None = _opt(

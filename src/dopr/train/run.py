@@ -29,6 +29,7 @@ from dopr.train.prepare import (
     completion_length,
     fit_threads,
     is_tiny,
+    is_world,
     learning_rate,
     repeatable,
     run_directory,
@@ -38,7 +39,7 @@ from dopr.train.scoring import CombinedReward
 from dopr.train.state import STATE_FILE
 
 CHECKPOINTS, FINAL = "checkpoints", "final"
-DEFAULT_BUDGET = "rollouts=2000"
+DEFAULT_BUDGET, WORLD_BUDGET = "rollouts=2000", "rollouts=4000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
 
     with _made(directory, keep=resuming):
         callback = RunCallback(
-            budget=Budget.parse(settings.budget or DEFAULT_BUDGET),
+            budget=Budget.parse(settings.budget or (WORLD_BUDGET if is_world(settings) else DEFAULT_BUDGET)),
             evaluations=(20 if is_tiny(model) else 0) if settings.evaluations is None else settings.evaluations,
             measure=measure if held_out else None,
             target=settings.target,
