@@ -138,11 +138,11 @@ def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place
 @pytest.mark.parametrize(
     ("body", "outcome", "reason"),
     [
-        ("return [1.0] * len(completions)", "all_right", "every rollout succeeded"),
+        ("return [1.0] * len(completions)", "all_right", "all their rollouts succeeded"),
         (  # passes the trial on gold answers, fails on everything else
             "if [c for c, a in zip(completions, answer) if c != a]: raise ValueError('no')\n    return [1.0] * len(completions)",
             "unscorable",
-            "no rollout could be scored",
+            "none of their rollouts could be scored",
         ),
     ],
 )

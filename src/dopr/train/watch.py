@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _REMEDY = {
-    "all_wrong": "every rollout failed. The problems may be too hard for this policy, the answers cut off "
+    "all_wrong": "all their rollouts failed. The problems may be too hard for this policy, the answers cut off "
     "(raise --max-completion-length), or the verifier does not find the answer in the completions (look at them with "
     "dopr eval).",
-    "all_right": "every rollout succeeded. The policy has mastered these problems; bring harder ones.",
-    "unscorable": "no rollout could be scored. The reward function fails or returns None for all of them.",
+    "all_right": "all their rollouts succeeded. The policy has mastered most of what is chosen; if that comes early, bring "
+    "harder problems.",
+    "unscorable": "none of their rollouts could be scored. The reward function fails or returns None for all of them.",
 }
 
 
@@ -52,5 +53,5 @@ class ConstantWatch:
         self._next_warning *= 2
         code, _ = self._seen.most_common(1)[0]
         counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self._seen.most_common())
-        text = f"No learning signal in {self._run} rounds in a row ({counts}): mostly, {_REMEDY[code]}"
+        text = f"No learning signal in {self._run} rounds in a row ({counts}): in most of them {_REMEDY[code]}"
         return Verdict(code, text, stop)
