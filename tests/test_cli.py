@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,29 +13,15 @@ from typing import Any
 
 import pytest
 
+import cli_kit
+from cli_kit import COMMAND, ENVIRONMENT, events
 from dopr.tasks.worlds import load_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 
-
-def dopr(*arguments: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dopr", *arguments],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def events(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return [e for e in lines if kind in (None, e["kind"])]
+def dopr(*arguments: str, cwd: Path = Path()) -> str:
+    return cli_kit.dopr(cwd, *arguments)
 
 
 def timeless(value: Any) -> Any:
@@ -116,7 +101,7 @@ def test_eval_samples_several_times_with_pass_at_k(tmp_path: Path) -> None:
 def test_a_resumed_run_ends_as_the_uninterrupted_one(run: tuple[Path, str], tmp_path: Path) -> None:
     whole, _ = run
     part = tmp_path / "part"
-    command = [sys.executable, "-m", "dopr", "train", "--budget", "updates=24", "--evaluations", "1"]
+    command = [*COMMAND, "train", "--budget", "updates=24", "--evaluations", "1"]
     process = subprocess.Popen(
         [*command, "--save-every", "10", "--output", str(part)],
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

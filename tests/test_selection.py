@@ -387,9 +387,7 @@ def test_sequential_rollouts_stop_at_the_first_mixed_group(rewards: list[float |
 
 
 def test_fixed_groups_never_ask_for_more_and_right_is_relative_to_the_scale() -> None:
-    fixed = SequentialRollouts.fixed(4)
-    assert not fixed.is_sequential
-    assert CAPS.is_sequential
+    fixed = SequentialRollouts(chunk=4, wrong_cap=4, right_cap=4)
     assert all(fixed.review(r).action == "keep" for r in ([0.0] * 4, [1.0] * 4, [None] * 4))
     assert CAPS.review([1.0] * 8, top=2.0).action == "more"
     assert CAPS.review([2.0] * 8, top=2.0).action == "keep"
@@ -404,7 +402,8 @@ def test_the_rule_s_own_caps_fit_every_group_size(g: int) -> None:
         while (verdict := selector.review("p0", [reward] * n)).action == "more":
             n += verdict.rollouts
         assert cap - g < n <= cap  # whole groups only
-    assert not make_selector("random-one", ids(9), SelectorConfig(group_size=g)).rollouts.is_sequential
+    plain = make_selector("random-one", ids(9), SelectorConfig(group_size=g)).rollouts
+    assert (plain.chunk, plain.wrong_cap, plain.right_cap) == (g, g, g)
 
 
 def success(i: int, length: int = 2) -> Success:

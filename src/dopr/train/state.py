@@ -18,7 +18,7 @@ STATE_FILE = "dopr_state.npz"
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a nested dict of plain values and arrays atomically."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    header = json.dumps(_split(state, arrays, ""))
+    header = json.dumps(_split(state, arrays))
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         # savez would read array names as its own keyword arguments; the header travels as a byte array.
@@ -37,7 +37,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]).decode())
-            return _join(header, file, "")
+            return _join(header, file)
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing, so the selection cannot be resumed. Resume from a complete checkpoint."
@@ -48,18 +48,18 @@ def load_state(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _split(value: Any, arrays: dict[str, np.ndarray[Any, Any]], where: str) -> Any:
+def _split(value: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, dict):
-        return {key: _split(item, arrays, f"{where}/{key}") for key, item in value.items()}
+        return {key: _split(item, arrays) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         arrays[f"a{len(arrays)}"] = value
         return {"__array__": f"a{len(arrays) - 1}"}
     return value
 
 
-def _join(value: Any, file: Any, where: str) -> Any:
+def _join(value: Any, file: Any) -> Any:
     if isinstance(value, dict):
         if "__array__" in value:
             return file[value["__array__"]]
-        return {key: _join(item, file, where) for key, item in value.items()}
+        return {key: _join(item, file) for key, item in value.items()}
     return value
