@@ -55,7 +55,7 @@ def selection_times() -> None:
             times.append(time.perf_counter() - started)
         t = statistics.median(times)
         first = first or t
-        per_prompt = sum(a.nbytes for h in selector.histories().values() for a in h.state_dict().values()) / n
+        per_prompt = sum(a.nbytes for h in selector.estimators().values() for a in h.state_dict().values()) / n
         print(
             f"ask + tell, pool of {n:>10,}   {1e3 * t:6.3f} ms   {t / first:4.2f}x of the smallest   {per_prompt:.0f} bytes per prompt"
         )

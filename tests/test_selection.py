@@ -26,13 +26,10 @@ from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.plan import CandidatePlan, KeyedPermutation
 from dopr.selection.rollouts import is_mixed
 from dopr.train.state import load_state, save_state
+from selection_kit import build, ids
 
 FLAT = {"thompson": False, "visit_power": 0, "entropy_power": 0, "forgetting": 1.0}
 """The rule without draws, damping, modulation and forgetting: scores are plain numbers to compare."""
-
-
-def ids(n: int) -> list[str]:
-    return [f"p{i}" for i in range(n)]
 
 
 def dopr(n: int = 40, *, config: dict[str, Any] | None = None, labels: list[int] | None = None, **options: Any) -> Dopr:
@@ -108,7 +105,7 @@ def test_the_plan_is_a_pure_function_of_seed_and_round() -> None:
 def test_a_round_gets_its_prompts_even_where_batches_do_not_divide_the_pool(
     strategy: str, pool: int, candidates: int, k: int
 ) -> None:
-    selector = make_selector(strategy, ids(pool), SelectorConfig(prompts_per_round=k, candidates=candidates))
+    selector = build(strategy, ids(pool), prompts_per_round=k, candidates=candidates)
     assert all(len({p.row for p in selector.ask()}) == k for _ in range(12))
 
 
@@ -177,7 +174,7 @@ def test_a_group_is_summarised(rewards: list[float | None], rate: float, spread:
 
 def test_the_reward_scale_widens_to_what_it_sees() -> None:
     scale = RewardScale()
-    assert scale.group([-1.0, 1.0]) == Group(2, 0.5, 1.0, True)
+    assert scale.group([-1.0, 1.0]) == Group(2, 0.5, 1.0, True, advantage=1.0, disagreement=1.0)
     assert (scale.low, scale.high) == (-1.0, 1.0)
     assert scale.group([0.0, 0.0]) == Group(2, 0.5, 0.0, False)
     group = scale.group([-1e308, 1e308, 1e308, None])
@@ -570,7 +567,7 @@ def test_an_odd_entropy_is_ignored() -> None:
     feed(selector, "p0", [0.0, 1.0])
     selector.tell_entropy("p0", float("nan"))
     selector.tell_entropy("p0", float("inf"))
-    assert np.isnan(selector.histories()["prompts"].entropy).all()
+    assert np.isnan(selector.estimators()["prompts"].entropy).all()
 
 
 def test_temporal_and_within_volatility_disagree_where_they_should() -> None:
@@ -640,9 +637,9 @@ def test_groups_that_cannot_be_scored_leave_no_trace() -> None:
     assert selector.tell("p0", [float("nan")] * 8) is None
     assert selector.tell("p0", []) is None
     after = selector.state_dict()
-    for level, history in before["histories"].items():
+    for level, history in before["estimators"].items():
         for name, values in history.items():
-            np.testing.assert_array_equal(values, after["histories"][level][name], err_msg=f"{level}.{name}")
+            np.testing.assert_array_equal(values, after["estimators"][level][name], err_msg=f"{level}.{name}")
     assert (after["dispersion"] == before["dispersion"]).all()
 
 
@@ -659,11 +656,17 @@ def test_everything_switched_off_is_legal_and_uniform() -> None:
 def test_every_group_size_and_reward_scale_works(strategy: str, g: int) -> None:
     rng = np.random.default_rng(0)
     for low, high in ((0.0, 1.0), (-1.0, 1.0), (-1e300, 1e300), (0.0, 1e-9)):
-        selector = make_selector(strategy, ids(30), SelectorConfig(group_size=g, prompts_per_round=2, candidates=10))
+        selector = build(strategy, ids(30), group_size=g, prompts_per_round=2, candidates=10)
         for _ in range(15):
-            for pick in selector.ask():
-                assert pick.rollouts == g
-                selector.tell(pick.prompt_id, rng.choice([low, high], g).tolist())
+            picks = selector.ask()
+            assert min(2, g) <= min(p.rollouts for p in picks)
+            assert sum(p.rollouts for p in picks) <= 2 * g
+            for pick in picks:
+                rewards = rng.choice([low, high], pick.rollouts).tolist()
+                while more := selector.review(pick.prompt_id, rewards).rollouts:
+                    rewards += rng.choice([low, high], more).tolist()
+                assert len(rewards) <= 32 * g
+                selector.tell(pick.prompt_id, rewards)
         assert np.isfinite(selector.candidate_scores).all()
 
 
@@ -697,16 +700,16 @@ def test_state_is_keyed_by_id_and_survives_shuffling_and_extension() -> None:
     assert new.metrics()["coverage"] == pytest.approx(old.metrics()["coverage"] * 64 / 100)
     shrunk = make_selector("dopr", ids(64)[:20], SelectorConfig(seed=3))
     shrunk.load_state_dict(old.state_dict())
-    assert (shrunk.histories()["prompts"].visits == old.histories()["prompts"].visits[:20]).all()
+    assert (shrunk.estimators()["prompts"].visits == old.estimators()["prompts"].visits[:20]).all()
 
 
 def test_a_pool_of_numbers_works_without_names() -> None:
     selector = trained(pool=range(100, 164))
     pick = selector.ask()[0]
     assert pick.prompt_id == str(100 + pick.row)
-    before = int(selector.histories()["prompts"].visits[pick.row])
+    before = int(selector.estimators()["prompts"].visits[pick.row])
     selector.tell(pick.prompt_id, [0.0, 1.0])
-    assert selector.histories()["prompts"].visits[pick.row] == before + 1
+    assert selector.estimators()["prompts"].visits[pick.row] == before + 1
     for wrong in ("99", "-1", "164", "x"):
         with pytest.raises(ConfigError, match="not in this selector's pool of 64"):
             selector.tell(wrong, [0.0, 1.0])
@@ -718,21 +721,21 @@ def test_a_pool_of_numbers_works_without_names() -> None:
 def test_state_is_a_snapshot_not_a_view() -> None:
     selector = trained()
     state = selector.state_dict()
-    before = state["histories"]["prompts"]["visits"].copy()
+    before = state["estimators"]["prompts"]["visits"].copy()
     for _ in range(5):
         selector.tell(selector.ask()[0].prompt_id, [0.0, 1.0])
-    assert (state["histories"]["prompts"]["visits"] == before).all()
+    assert (state["estimators"]["prompts"]["visits"] == before).all()
 
 
 def test_a_state_of_another_kind_is_refused() -> None:
     state = trained().state_dict()
-    with pytest.raises(ConfigError, match="of strategy 'dopr', version 1; here runs 'random-one'"):
+    with pytest.raises(ConfigError, match="of strategy 'dopr', version 2; here runs 'random-one'"):
         make_selector("random-one", ids(64), SelectorConfig()).load_state_dict(state)
     with pytest.raises(ConfigError, match="version 99"):
         dopr(64).load_state_dict(state | {"version": 99})
     with pytest.raises(ConfigError, match="has 8 clusters, this run 4"):
         dopr(64, clusters=4).load_state_dict(state)
-    for key in ("histories", "rng", "memory", "scale", "labels"):
+    for key in ("estimators", "rng", "memory", "scale", "labels"):
         with pytest.raises(KeyError, match=key):
             dopr(64).load_state_dict({k: v for k, v in state.items() if k != key})
 
@@ -791,7 +794,7 @@ def test_impossible_settings_are_refused(config: dict[str, Any], message: str) -
         ({"step": 1.5}, "step is 1.5"),
         ({"visit_power": 11}, "visit_power is 11"),
         ({"clusters": 0}, "at least 1"),
-        ({"clusters": 2.5}, "clusters is 2.5; it must be a whole number"),
+        ({"clusters": 2.5}, "Option 'clusters' of strategy 'dopr' is 2.5; it must be a whole number or nothing"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

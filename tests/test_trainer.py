@@ -25,9 +25,9 @@ def recorded(t: Any) -> list[tuple[str, int]]:
     order: list[tuple[str, int]] = []
     ask, tell = t.selector.ask, t.selector.tell
 
-    def noting_ask() -> Any:
+    def noting_ask(**kwargs: Any) -> Any:
         order.append(("ask", t.selector.round))
-        return ask()
+        return ask(**kwargs)
 
     def noting_tell(*args: Any) -> Any:
         order.append(("tell", t.selector.round))
@@ -237,7 +237,7 @@ def test_entropy_reaches_the_history(tmp_path: Any) -> None:
     picks = [e["picks"][0] for e in read_events(tmp_path / "out")]
     assert all(0 < p["entropy"] < np.log(258) + 1e-3 for p in picks)
     rows = [int(p["id"][1:]) for p in picks]
-    assert np.isfinite(t.selector.histories()["prompts"].entropy[rows]).all()
+    assert np.isfinite(t.selector.estimators()["prompts"].entropy[rows]).all()
 
 
 def test_unscorable_rollouts_are_not_zeros(tmp_path: Any) -> None:
@@ -251,7 +251,7 @@ def test_unscorable_rollouts_are_not_zeros(tmp_path: Any) -> None:
     nothing = trainer(tmp_path / "n", reward=lambda completions, **_: [None] * len(completions), max_steps=2)
     nothing.train()
     assert nothing.last_round["picks"][0]["outcome"] == "unscorable"
-    assert nothing.selector.histories()["pool"].visits[0] == 0
+    assert nothing.selector.estimators()["pool"].visits[0] == 0
 
 
 def test_constant_groups_warn_early_and_stop_when_asked(tmp_path: Any) -> None:

@@ -87,9 +87,13 @@ class TrainSettings(ProblemSettings):
 
     output: str | None = _opt(None, "Run directory; default: runs/ and a time stamp. It must not hold another run.")
     strategy: str = _opt(
-        "dopr", "Selection strategy: dopr, uniform (plain batch GRPO), dapo (its filter) or random-one."
+        "dopr",
+        "Selection strategy: dopr, uniform (plain batch GRPO), random-one, dapo, greso, mopps, ... (docs/strategies.md), "
+        "or your own as module:Class.",
     )
-    prompts_per_round: int = _opt(1, "Prompts per update; 1 is the one-shot setting.")
+    prompts_per_round: int | None = _opt(
+        None, "Prompts per update; default: the strategy's, 1 (one-shot) for most, 8 for batch methods."
+    )
     group_size: int | None = _opt(None, "Rollouts per group G; default 8.")
     candidates: int | None = _opt(None, "Candidate batch to choose from; default: the smaller of 128 and the pool.")
     wrong_cap: int | None = _opt(
@@ -97,7 +101,7 @@ class TrainSettings(ProblemSettings):
     )
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
-    option: dict[str, Any] = _opt(dict, "Switch of the dopr rule as NAME=VALUE, such as volatility=within; repeatable.")
+    option: dict[str, Any] = _opt(dict, "Switch of the strategy as NAME=VALUE, such as volatility=within; repeatable.")
     budget: str | None = _opt(
         None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=4000 on a world, else 2000."
     )

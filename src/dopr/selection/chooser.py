@@ -9,9 +9,16 @@ from dopr.selection.history import Floats
 
 
 def argmax(scores: Floats, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Positions of the ``k`` highest scores, highest first; ties are broken at random, not by row order."""
-    order = rng.permutation(len(scores))
-    return order[np.argsort(-scores[order], kind="stable")[:k]]
+    """Positions of the ``k`` highest scores, highest first; ties are broken at random, not by row order. O(n)."""
+    if not k:
+        return np.empty(0, np.int64)
+    # Everything above the k-th value is in; of those equal to it, random ones fill up.
+    threshold = scores.max() if k == 1 else np.partition(scores, len(scores) - k)[len(scores) - k]
+    above = np.flatnonzero(scores > threshold)
+    ties = np.flatnonzero(scores == threshold)
+    above = above[rng.permutation(len(above))]
+    above = above[np.argsort(-scores[above], kind="stable")]
+    return np.concatenate([above, rng.choice(ties, k - len(above), replace=False)])
 
 
 def sample(scores: Floats, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -24,3 +31,9 @@ def sample(scores: Floats, k: int, rng: np.random.Generator) -> NDArray[np.int64
         # Far below any positive weight, yet ordered at random among themselves by the noise.
         weights = np.where(scores > 0, np.log(scores), -1e6)
     return np.argsort(-(weights + gumbel), kind="stable")[:k]
+
+
+def softmax(values: Floats, temperature: float) -> Floats:
+    """Softmax of ``values / temperature``, shape kept."""
+    weights = np.exp((values - values.max()) / temperature)
+    return weights / weights.sum()

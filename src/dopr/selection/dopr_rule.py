@@ -91,6 +91,8 @@ class Dopr(Selector):
     """One informative prompt per round: expected gain, sampled, damped by visits, shared through features."""
 
     name = "dopr"
+    Options = DoprOptions
+    options: DoprOptions
     uses_features = True
     # Sequential rollouts: wait up to four groups for a first success, but no longer than 8 rollouts for a failure.
     default_wrong_cap_groups = 4
@@ -98,14 +100,15 @@ class Dopr(Selector):
     default_replay = 8
 
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None) -> None:
-        super().__init__(ids, config)
-        self.options = o = options or DoprOptions()
+        super().__init__(ids, config, options)
+        o = self.options
         self.n_clusters = min(o.clusters or default_clusters(len(ids)), len(ids))
         self.uses_features = self.n_clusters > 1
         self.labels: NDArray[np.int32] = np.zeros(len(ids), np.int32)
         self.clustered = False
         self._prompts, self._clusters, self._pool = (
-            History(size, forgetting=o.forgetting, step=o.step) for size in (len(ids), self.n_clusters, 1)
+            History(size, forgetting=o.forgetting, step=o.step, per_prompt=level == 0)
+            for level, size in enumerate((len(ids), self.n_clusters, 1))
         )
         # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
         # prior worth two groups at concentration 2.
@@ -238,7 +241,11 @@ class Dopr(Selector):
             "concentration": self.concentration,
         }
 
-    def histories(self) -> dict[str, History]:
+    def predict(self, rows: Rows) -> Floats:
+        """Posterior means."""
+        return self.success_probability(rows, None)
+
+    def estimators(self) -> dict[str, History]:
         """Prompt, cluster and pool levels."""
         return {"prompts": self._prompts, "clusters": self._clusters, "pool": self._pool}
 
@@ -252,7 +259,7 @@ class Dopr(Selector):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore; prompts that are new since then join cluster 0."""
-        stored = len(state["histories"]["clusters"]["visits"])
+        stored = len(state["estimators"]["clusters"]["visits"])
         if self.options.clusters is not None and stored != self.n_clusters:
             raise ConfigError(
                 f"The stored state has {stored} clusters, this run {self.n_clusters}. "

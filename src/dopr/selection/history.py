@@ -7,6 +7,7 @@ over the pool is ever needed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,18 @@ class Group:
         rate: Mean reward scaled to [0, 1] (the success rate for binary rewards).
         spread: Twice the population standard deviation of the scaled rewards, so 1 at a half-and-half group.
         mixed: Whether the rewards differ, that is, whether a group-relative advantage is non-zero.
+        advantage: Mean size of the group-relative advantage, mean |r - mean| / std; 0 where all are equal. For
+            binary rewards this is 2 sqrt(p (1 - p)).
+        disagreement: Chance that two rollouts of the group gave different answers (of verdicts, where the answers
+            are not known), in [0, 1].
     """
 
     n: int
     rate: float
     spread: float
     mixed: bool
+    advantage: float = 0.0
+    disagreement: float = 0.0
 
 
 class RewardScale:
@@ -58,7 +65,9 @@ class RewardScale:
     def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
         self.low, self.high = low, high
 
-    def group(self, rewards: Sequence[float | None], *, learn: bool = True) -> Group | None:
+    def group(
+        self, rewards: Sequence[float | None], answers: Sequence[str] | None = None, *, learn: bool = True
+    ) -> Group | None:
         """Summary of one group; ``None`` and non-finite rewards are unscorable. ``None`` if nothing is scorable."""
         raw = np.array([r for r in rewards if r is not None and np.isfinite(r)], dtype=np.float64)
         if not raw.size:
@@ -69,7 +78,22 @@ class RewardScale:
         # Halve before subtracting: rewards near the float limits must not overflow.
         scaled = (raw / 2 - low / 2) / (high / 2 - low / 2)
         mixed = bool((raw != raw[0]).any())  # equality, not a float standard deviation
-        return Group(len(raw), float(scaled.mean()), min(1.0, 2 * float(scaled.std())) if mixed else 0.0, mixed)
+        rate, std = float(scaled.mean()), float(scaled.std()) if mixed else 0.0
+        return Group(
+            n=len(raw),
+            rate=rate,
+            spread=min(1.0, 2 * std),
+            mixed=mixed,
+            # At most 1 in exact arithmetic; rewards that differ in their last bits alone may round past it.
+            advantage=min(1.0, float(np.abs(scaled - rate).mean()) / std) if std > 0 else 0.0,
+            disagreement=_disagreement(answers if answers is not None else raw.tolist()),
+        )
+
+
+def _disagreement(answers: Sequence[object]) -> float:
+    """Unbiased Gini-Simpson index (Simpson 1949): the share of pairs of rollouts with different answers."""
+    n = len(answers)
+    return (n * n - sum(c * c for c in Counter(answers).values())) / (n * (n - 1)) if n > 1 else 0.0
 
 
 class History:
@@ -79,10 +103,11 @@ class History:
         size: Number of rows.
         forgetting: Discount of the success and failure counts per round since the row was last seen, in (0, 1].
         step: Weight of the newest group in the exponentially weighted averages, in (0, 1].
+        per_prompt: Whether its rows are the prompts of the pool.
     """
 
-    def __init__(self, size: int, *, forgetting: float, step: float) -> None:
-        self.size, self.forgetting, self.step = size, forgetting, step
+    def __init__(self, size: int, *, forgetting: float, step: float, per_prompt: bool = False) -> None:
+        self.size, self.forgetting, self.step, self.per_prompt = size, forgetting, step, per_prompt
         for name, (dtype, initial) in _FIELDS.items():
             setattr(self, name, np.full(size, initial, dtype=dtype))
 

@@ -1,28 +1,66 @@
-"""Strategies by name."""
+"""Strategies by name, and any other as ``module:Class``."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from dopr.errors import ConfigError, suggest
-from dopr.selection.baselines import DynamicSampling, RandomOne, Uniform
-from dopr.selection.dopr_rule import Dopr, DoprOptions
+from dopr.selection.controls import OneShot, RandomOne, Uniform
+from dopr.selection.curricula import AdaRft, Dump, Sec
+from dopr.selection.dopr_rule import Dopr
+from dopr.selection.filters import DifficultyBand, DynamicSampling, Greso, ReinforceAda, Speed
+from dopr.selection.knapsack import Knapsack
+from dopr.selection.posteriors import Disagreement, HardEasy, Kimi, Learnability, Mopps, Spo
 from dopr.selection.selector import Selector, SelectorConfig
 
-STRATEGIES: dict[str, type[Selector]] = {cls.name: cls for cls in (Dopr, Uniform, DynamicSampling, RandomOne)}
+STRATEGIES: dict[str, type[Selector]] = {
+    cls.name: cls
+    for cls in (
+        *(Dopr, Uniform, RandomOne, OneShot),
+        *(DynamicSampling, DifficultyBand, Greso, Speed, ReinforceAda),
+        *(Mopps, Spo, Learnability, Kimi, HardEasy, Disagreement),
+        *(Sec, Dump, AdaRft, Knapsack),
+    )
+}
 
 
 def check_strategy(name: str) -> type[Selector]:
-    """Class of a strategy.
+    """Class of a strategy: a preset, or ``module:Class`` found on the import path or in the working directory.
 
     Raises:
-        ConfigError: Unknown name; the nearest one is suggested.
+        ConfigError: Unknown preset (the nearest one is suggested), or nothing of that name to import.
     """
+    if ":" in name:
+        return _imported(name)
     if name not in STRATEGIES:
-        raise ConfigError(f"Unknown strategy {name!r}. {suggest(name, STRATEGIES)}")
+        raise ConfigError(f"Unknown strategy {name!r}. {suggest(name, STRATEGIES)} Your own is given as module:Class.")
     return STRATEGIES[name]
+
+
+def _imported(name: str) -> type[Selector]:
+    module_name, _, class_name = name.partition(":")
+    if (here := os.getcwd()) not in sys.path:  # the installed command does not look where it is run, people do
+        sys.path.insert(0, here)
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        raise ConfigError(
+            f"Strategy {name!r} cannot be imported: {error}. Give module:Class, with the module on the import path or in "
+            "the working directory."
+        ) from None
+    if not (isinstance(cls, type) and issubclass(cls, Selector)):
+        raise ConfigError(f"{name!r} is no strategy; it must be a class derived from dopr.Selector.")
+    if missing := sorted(cls.__abstractmethods__):
+        raise ConfigError(f"Strategy {name!r} does not define {', '.join(missing)}. See docs/strategies.md.")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise ConfigError(f"Strategy {name!r} has no name; set the class attribute name, it marks saved states.")
+    return cls
 
 
 def make_selector(
@@ -31,29 +69,48 @@ def make_selector(
     """Build a strategy.
 
     Args:
-        name: ``dopr``, ``uniform``, ``dapo`` or ``random-one``.
+        name: A preset of ``STRATEGIES`` or ``module:Class``.
         ids: Prompt ids.
         config: Settings shared by all strategies.
-        options: The dopr rule's switches by name (see ``DoprOptions``); other strategies take none.
+        options: The strategy's switches by name, fields of its ``Options``.
 
     Raises:
         ConfigError: Unknown strategy or option, or a value that cannot be.
     """
     cls = check_strategy(name)
-    options = dict(options or {})
-    known = [f.name for f in fields(DoprOptions)] if cls is Dopr else []
-    for option, value in options.items():
+    return cls(ids, config, make_options(cls, options or {}))
+
+
+def make_options(cls: type[Selector], given: Mapping[str, Any]) -> Any:
+    """The strategy's ``Options`` from plain values.
+
+    Raises:
+        ConfigError: Unknown option, or a value of the wrong type or range.
+    """
+    known = {f.name: f for f in fields(cls.Options)}
+    hints = typing.get_type_hints(cls.Options)
+    values = {}
+    for option, value in given.items():
         if option not in known:
             raise ConfigError(
-                f"Strategy {name!r} has no option {option!r}. "
+                f"Strategy {cls.name!r} has no option {option!r}. "
                 + (suggest(option, known) if known else "It takes none.")
             )
-        default = getattr(DoprOptions(), option)
-        wanted = bool if isinstance(default, bool) else str if isinstance(default, str) else (int, float)
-        if not (isinstance(value, wanted) or (default is None and value is None)) or (
-            isinstance(value, bool) and wanted is not bool
-        ):
-            raise ConfigError(f"Option {option!r} of strategy {name!r} is {value!r}; its default is {default!r}.")
-    if cls is Dopr:
-        return Dopr(ids, config, DoprOptions(**options))
-    return cls(ids, config)
+        values[option] = _converted(cls.name, option, value, hints[option], known[option].default)
+    return cls.Options(**values)
+
+
+def _converted(strategy: str, option: str, value: Any, hint: Any, default: Any) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, type(int | None)) else (hint,)
+    for kind in kinds:
+        if get_origin(kind) is tuple:
+            items = value if isinstance(value, list | tuple) else [value]
+            return tuple(str(item) for item in items)
+        allowed = {float: (int, float), int: (int,), bool: (bool,), type(None): (type(None),)}.get(kind, (str,))
+        if isinstance(value, allowed) and (isinstance(value, bool) == (kind is bool)):
+            return value
+    names = {float: "a number", int: "a whole number", bool: "true or false", type(None): "nothing"}
+    wanted = " or ".join(names.get(kind, "text") for kind in kinds)
+    raise ConfigError(
+        f"Option {option!r} of strategy {strategy!r} is {value!r}; it must be {wanted}. Its default is {default!r}."
+    )

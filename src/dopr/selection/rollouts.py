@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,14 @@ KEEP = Review("keep")
 DROP = Review("drop")
 
 
+def scorable_rewards(rewards: Sequence[float | None]) -> list[float]:
+    """The rewards that are known and finite, in order."""
+    return [r for r in rewards if r is not None and math.isfinite(r)]
+
+
 def is_mixed(rewards: Sequence[float | None]) -> bool:
     """Whether the scorable rewards differ: the condition for a non-zero group-relative advantage."""
-    scorable = [r for r in rewards if r is not None and np.isfinite(r)]
+    scorable = scorable_rewards(rewards)
     return any(r != scorable[0] for r in scorable)
 
 
@@ -52,7 +56,7 @@ class SequentialRollouts:
 
     def review(self, rewards: Sequence[float | None], top: float = 1.0) -> Review:
         """Go on or stop, from all rewards of the prompt so far (``None`` = unscorable); ``top`` or above is right."""
-        scorable = [r for r in rewards if r is not None and np.isfinite(r)]
+        scorable = scorable_rewards(rewards)
         if not scorable or is_mixed(rewards):
             return KEEP
         cap = self.right_cap if scorable[0] >= top else self.wrong_cap

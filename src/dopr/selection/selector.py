@@ -2,7 +2,7 @@
 
     picks = selector.ask()                              # before rollouts: which prompts, how many rollouts
     selector.review(prompt_id, rewards_so_far)          # while they come in: keep, drop or more
-    selector.tell(prompt_id, rewards, ...)              # after: every reward, None where unscorable
+    selector.tell(prompt_id, rewards, answers)          # after: every reward, None where unscorable
     selector.remember(success); selector.replay()       # the update hook: verified successes to learn from again
 
 A selector owns its random generator and its round counter; ``state_dict`` holds all of it, so that a restored selector
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
-from dopr.selection.history import Floats, Group, History, RewardScale, Rows
+from dopr.selection import chooser
+from dopr.selection.estimators import Estimator
+from dopr.selection.history import Floats, Group, RewardScale, Rows
 from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,16 @@ class Pick:
     Attributes:
         prompt_id: Its stable id.
         row: Its row number in the pool the selector was built with.
-        rollouts: Rollouts to start with, a multiple of the group size.
+        rollouts: Rollouts to start with, at least 1; the group size, unless the strategy screens or allocates.
         score: Its acquisition score, for the log.
+        predicted: Success rate the strategy expects, in [0, 1]; ``None`` where it predicts nothing.
     """
 
     prompt_id: str
     row: int
     rollouts: int
     score: float
+    predicted: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +90,33 @@ class SelectorConfig:
                 raise ConfigError(f"{name} is {value}, below the group size {self.group_size}; make it at least that.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """Options of a strategy that has none."""
+
+
 class Selector(ABC):
     """Base of all strategies.
+
+    A strategy defines ``score``, and where it differs from the defaults ``choose``, ``allocate``, ``review``, ``observe``
+    and ``estimators``; docs/strategies.md has a complete example.
 
     Args:
         ids: Prompt ids, unique; strings, or a ``range`` for pools too large to name.
         config: Settings shared by all strategies.
+        options: The strategy's own switches, an instance of its ``Options``; default: all at their defaults.
 
     Raises:
         ConfigError: Empty pool, duplicate ids, or a candidate batch or round larger than the pool.
     """
 
     name: str
+    #: Frozen dataclass of the strategy's own switches.
+    Options: type[Any] = NoOptions
+    #: Metadata without which the strategy cannot run: ``category``, ``difficulty`` (see ``set_metadata``).
+    needs: tuple[str, ...] = ()
+    #: Prompts per round where the user names none: 1, or what the method needs to make sense.
+    default_prompts_per_round = 1
     #: Whether every round takes its whole candidate batch (batch training) instead of choosing from it.
     takes_all_candidates = False
     #: Whether the strategy shares evidence through prompt features (see ``set_features``).
@@ -109,8 +128,9 @@ class Selector(ABC):
     default_right_cap = 0
     default_replay = 0
 
-    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig) -> None:
+    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
         self.ids, self.config = ids, config
+        self.options: Any = self.Options() if options is None else options
         k, g = config.prompts_per_round, config.group_size
         candidates = k if self.takes_all_candidates else config.candidates or min(128, len(ids))
         for what, flag, size in (("candidate batch", "--candidates", candidates), ("round", "--prompts-per-round", k)):
@@ -134,33 +154,55 @@ class Selector(ABC):
         )
         self.n_replay = self.default_replay if config.replay is None else config.replay
         self.memory = SuccessMemory(config.memory)
+        self._metadata: dict[str, Sequence[Any]] = {}
         self.candidate_rows: Rows = np.empty(0, np.int64)
         self.candidate_scores: Floats = np.empty(0)
 
     # -- the four verbs ------------------------------------------------------------------------------------------
 
-    def ask(self) -> list[Pick]:
-        """Choose the prompts of the next round. Cost O(candidates); no rollouts, no torch."""
-        self.candidate_rows = self.plan.batch(self.round)
-        self.candidate_scores = self.score(self.candidate_rows)
-        chosen = self.choose(self.candidate_scores, self.config.prompts_per_round)
+    def ask(self, exclude: Collection[int] = ()) -> list[Pick]:
+        """Choose the prompts of the next round. Cost O(candidates); no rollouts, no torch.
+
+        Args:
+            exclude: Rows not to choose: a refill must not repeat a prompt of its round. The answer may be shorter then.
+
+        Raises:
+            ConfigError: The strategy needs metadata that was not given.
+        """
+        self.check_metadata()
+        rows = self.plan.batch(self.round)
+        if exclude:
+            rows = rows[~np.isin(rows, list(exclude))]
+        self.candidate_rows, self.candidate_scores = rows, self.score(rows)
+        chosen = self.choose(self.candidate_scores, min(self.config.prompts_per_round, len(rows)))
         self.round += 1
+        picked = rows[chosen]
+        predicted = self.predict(picked)
         return [
-            Pick(self._id(int(row)), int(row), self.config.group_size, float(score))
-            for row, score in zip(self.candidate_rows[chosen], self.candidate_scores[chosen], strict=True)
+            Pick(self._id(int(row)), int(row), int(n), float(score), None if predicted is None else float(predicted[i]))
+            for i, (row, n, score) in enumerate(
+                zip(picked, self.allocate(picked), self.candidate_scores[chosen], strict=True)
+            )
         ]
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
         """Judge a prompt from all its rewards so far; the default follows the sequential rollout caps."""
         return self.rollouts.review(rewards, self.scale.high)
 
-    def tell(self, prompt_id: str, rewards: Sequence[float | None]) -> Group | None:
-        """Learn from a finished group: all rewards, ``None`` where unscorable.
+    def tell(
+        self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
+    ) -> Group | None:
+        """Learn from a finished group.
+
+        Args:
+            prompt_id: The prompt.
+            rewards: All its rewards, ``None`` where unscorable.
+            answers: The final answer of every rollout as comparable text, where known.
 
         Returns:
             The group's summary, or ``None`` if nothing in it could be scored (the history is left untouched then).
         """
-        group = self.scale.group(rewards)
+        group = self.scale.group(rewards, answers)
         if group is not None:
             self.observe(self._row(prompt_id), group)
         return group
@@ -189,9 +231,17 @@ class Selector(ABC):
     def score(self, rows: Rows) -> Floats:
         """Acquisition scores of candidate ``rows``, shape (len(rows),), finite; higher is better."""
 
-    @abstractmethod
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
-        """Positions of ``k`` distinct candidates."""
+        """Positions of ``k`` distinct candidates; by default those with the highest scores."""
+        return chooser.argmax(scores, k, self.rng)
+
+    def allocate(self, rows: Rows) -> Sequence[int] | NDArray[np.int64]:
+        """Rollouts to start with for each chosen row; by default the group size."""
+        return [self.config.group_size] * len(rows)
+
+    def predict(self, rows: Rows) -> Floats | None:
+        """Expected success rate of ``rows``, shape (len(rows),); ``None`` where the strategy has no such estimate."""
+        return None
 
     def observe(self, row: int, group: Group) -> None:
         """Update the strategy's own estimates; nothing by default."""
@@ -199,14 +249,44 @@ class Selector(ABC):
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Give prompt features of shape (N, D), or ready cluster labels of shape (N,); ignored by default."""
 
+    def set_metadata(self, metadata: Mapping[str, Sequence[Any]]) -> None:
+        """Give what is known of the prompts beforehand, by name, one value per row of the pool.
+
+        ``category`` holds any text, ``difficulty`` numbers on any scale, higher is harder. Strategies that do not need
+        a name ignore it.
+
+        Raises:
+            ConfigError: A name of another length than the pool.
+        """
+        for name in self.needs:
+            if name in metadata:
+                if len(metadata[name]) != len(self.ids):
+                    raise ConfigError(
+                        f"{name} has {len(metadata[name])} values for a pool of {len(self.ids)} prompts; give one each."
+                    )
+                self._metadata[name] = metadata[name]
+                self.use_metadata(name, metadata[name])
+
+    def check_metadata(self) -> None:
+        """Raise ConfigError where the strategy needs metadata that was not given."""
+        for field in self.needs:
+            if field not in self._metadata:
+                raise ConfigError(
+                    f"Strategy {self.name!r} needs a {field} for every problem, and these problems have none. Add a column "
+                    f"{field!r} to the data, or choose a strategy that learns from rewards alone, such as dopr."
+                )
+
+    def use_metadata(self, name: str, values: Sequence[Any]) -> None:
+        """Take in one needed kind of metadata; called before the first choice and before any state is loaded."""
+
     def metrics(self) -> dict[str, float]:
         """Plain numbers for the training log."""
         return {"round": float(self.round), "memory": float(len(self.memory))}
 
     # -- state ---------------------------------------------------------------------------------------------------
 
-    def histories(self) -> dict[str, History]:
-        """The strategy's histories by name; ``prompts`` is re-keyed by id on load, others must keep their size."""
+    def estimators(self) -> Mapping[str, Estimator]:
+        """What the strategy has learned, by name: all of it is saved, and restored by prompt id."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,7 +301,7 @@ class Selector(ABC):
             "ids": None if isinstance(self.ids, range) else list(self.ids),
             "memory": self.memory.state_dict(),
         }
-        state["histories"] = {name: history.state_dict() for name, history in self.histories().items()}
+        state["estimators"] = {name: estimator.state_dict() for name, estimator in self.estimators().items()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -240,8 +320,8 @@ class Selector(ABC):
         self.scale.low, self.scale.high = map(float, state["scale"])
         self.memory.load_state_dict(state["memory"])
         rows = self._stored_rows(state)
-        for name, history in self.histories().items():
-            history.load_state_dict(state["histories"][name], rows if name == "prompts" else None)
+        for name, estimator in self.estimators().items():
+            estimator.load_state_dict(state["estimators"][name], rows if estimator.per_prompt else None)
 
     def _stored_rows(self, state: dict[str, Any]) -> Rows:
         """Where each stored prompt row lives now; -1 where the prompt is gone."""

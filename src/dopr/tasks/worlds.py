@@ -188,7 +188,7 @@ def load_world(name: str, *, split: str = "train", size: int | None = None, seed
                     id=f"{name}/{skill.name}/{number:06d}",
                     prompt=prompt,
                     answer=skill.answer(prompt),
-                    extra={"skill": skill.name, "world": name},
+                    extra={"skill": skill.name, "world": name, "difficulty": round(1 - skill.base_success, 4)},
                 )
             )
     return problems[:size]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from trl import GRPOConfig
 
 from dopr.errors import ConfigError
-from dopr.selection.registry import check_strategy
+from dopr.selection.registry import check_strategy, make_options
 from dopr.selection.selector import SelectorConfig
 
 
@@ -24,7 +24,7 @@ class DoPRConfig(GRPOConfig):
 
     dopr_strategy: str = field(
         default="dopr",
-        metadata={"help": "Selection strategy: dopr, uniform (plain batch GRPO), dapo (its filter) or random-one."},
+        metadata={"help": "Selection strategy: a preset (docs/strategies.md) such as dopr, uniform or random-one, or module:Class."},
     )
     dopr_candidates: int | None = field(
         default=None, metadata={"help": "Candidate batch to choose from; default: the smaller of 128 and the pool."}
@@ -51,10 +51,20 @@ class DoPRConfig(GRPOConfig):
         },
     )
     dopr_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Switches of the dopr rule, such as {'volatility': 'within'}; see DoprOptions."}
+        default=None, metadata={"help": "Switches of the strategy, such as {'volatility': 'within'}; see its Options."}
     )
     dopr_id_column: str = field(
         default="id", metadata={"help": "Dataset column with stable prompt ids; absent = a hash of the prompt."}
+    )
+    dopr_category_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with each prompt's category, for sec and dump; default: category, skill, subject, topic or data_source."
+        },
+    )
+    dopr_difficulty_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with each prompt's difficulty, for adarft; default: difficulty or level."},
     )
     dopr_events: str | None = field(
         default=None, metadata={"help": "Path of the round log; default: events.jsonl in the output directory."}
@@ -66,20 +76,24 @@ class DoPRConfig(GRPOConfig):
         default=0, metadata={"help": "Stop after this many rounds in a row without a single mixed group; 0 = never."}
     )
 
+    dopr_force_resume: bool = field(
+        default=False, metadata={"help": "Resume although data, model or settings differ from the checkpoint's."}
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_strategy(self.dopr_strategy)
         if self.dopr_features not in ("hidden", "none"):
             raise ConfigError(f"dopr_features is {self.dopr_features!r}; use 'hidden' or 'none'.")
         if isinstance(self.dopr_options, str):
             raise ConfigError(
                 f'dopr_options must be a mapping; got the text {self.dopr_options!r}. Give JSON like {{"ucb": 0.1}}.'
             )
+        make_options(check_strategy(self.dopr_strategy), self.options)
         self.selector_config()  # reject impossible values before any model is loaded
 
     @property
     def options(self) -> dict[str, Any]:
-        """The dopr rule's switches."""
+        """The strategy's switches."""
         return dict(self.dopr_options) if isinstance(self.dopr_options, dict) else {}
 
     @property

@@ -13,11 +13,12 @@ from dopr.config import ProblemSettings, TrainSettings
 from dopr.errors import ConfigError, RunError
 from dopr.models import resolve_model
 from dopr.runlog import CONFIG
-from dopr.selection.registry import make_selector
+from dopr.selection.registry import check_strategy, make_selector
 from dopr.selection.selector import SelectorConfig
 from dopr.tasks.problems import Problem, load_problems, split_holdout
 from dopr.tasks.rewards import auto_reward, preflight, resolve_rewards
 from dopr.tasks.templates import render_prompt
+from dopr.train.metadata import metadata_of
 
 if TYPE_CHECKING:
     from dopr.tasks.rewards import RewardFunction
@@ -89,7 +90,9 @@ def prepare(settings: TrainSettings) -> Prepared:
     names = reward_names(settings, problems)
     rewards = resolve_rewards(names, timeout=settings.reward_timeout)
     problems, held_out, where = _hold_out(settings, problems)
-    make_selector(settings.strategy, [p.id for p in problems], config, settings.option)
+    selector = make_selector(settings.strategy, [p.id for p in problems], config, settings.option)
+    selector.set_metadata(metadata_of(lambda name: [p.extra.get(name) for p in problems]))
+    selector.check_metadata()
     for problem in [*problems, *held_out]:  # a template or system message that cannot apply
         render_prompt(problem, settings.template, settings.system, chat=True)
     preflight(rewards, [*problems, *held_out], timeout=settings.reward_timeout)
@@ -103,7 +106,7 @@ def selector_config(settings: TrainSettings) -> SelectorConfig:
     """The selection core's part of the settings."""
     return SelectorConfig(
         group_size=8 if settings.group_size is None else settings.group_size,
-        prompts_per_round=settings.prompts_per_round,
+        prompts_per_round=prompts_per_round(settings),
         candidates=settings.candidates,
         wrong_cap=settings.wrong_cap,
         right_cap=settings.right_cap,
@@ -112,10 +115,17 @@ def selector_config(settings: TrainSettings) -> SelectorConfig:
     )
 
 
+def prompts_per_round(settings: TrainSettings) -> int:
+    """Prompts per update: as set, or the strategy's default."""
+    if settings.prompts_per_round is None:
+        return check_strategy(settings.strategy).default_prompts_per_round
+    return settings.prompts_per_round
+
+
 def _check_batch(settings: TrainSettings) -> None:
     """Group size against the rows of a round, before TRL is imported to say the same less clearly."""
     group = 8 if settings.group_size is None else settings.group_size
-    rows = settings.trainer.get("generation_batch_size", settings.prompts_per_round * group)
+    rows = settings.trainer.get("generation_batch_size", prompts_per_round(settings) * group)
     if not isinstance(rows, int) or rows < 1 or rows % group:
         raise ConfigError(
             f"The group size {group} does not divide the generation batch of {rows} rows: a round must hold whole "
@@ -124,7 +134,7 @@ def _check_batch(settings: TrainSettings) -> None:
     if settings.micro_batch is not None and (settings.micro_batch < 1 or rows % settings.micro_batch):
         raise ConfigError(
             f"A micro batch of {settings.micro_batch} rows does not divide the {rows} rows of a round "
-            f"({settings.prompts_per_round} prompts x {group} rollouts). Set --micro-batch to a divisor of {rows}."
+            f"({prompts_per_round(settings)} prompts x {group} rollouts). Set --micro-batch to a divisor of {rows}."
         )
 
 

@@ -41,6 +41,7 @@ class Round:
     rates: list[float | None]
     outcomes: list[str]
     actions: list[str]
+    disagreements: list[float | None]
     tokens: list[int]
     labels: list[int | None]
     skills: list[str | None]
@@ -60,6 +61,8 @@ class Round:
             {
                 "id": pick.prompt_id, "score": round(pick.score, 6), "rollouts": len(self.rewards[i]),
                 "rewards": self.rewards[i], "success": self.rates[i], "outcome": self.outcomes[i],
+                "predicted": None if pick.predicted is None else round(pick.predicted, 6),
+                "disagreement": self.disagreements[i],
                 "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i],
                 "cluster": self.labels[i], "skill": self.skills[i],
             }
@@ -76,6 +79,15 @@ class Round:
         }  # fmt: skip
 
 
+def _answers_of(chunks: Sequence[_Chunk], picks: int) -> list[list[str]]:
+    """Answer keys per pick, in the order of its rewards."""
+    answers: list[list[str]] = [[] for _ in range(picks)]
+    for chunk in chunks:
+        for position, answer in zip(chunk.picks.tolist(), chunk.answers, strict=True):
+            answers[position].append(answer)
+    return answers
+
+
 @dataclass
 class _Chunk:
     """Rollouts of one generation call: this process's rows, and which pick each row of all processes belongs to."""
@@ -83,6 +95,8 @@ class _Chunk:
     batch: Batch
     picks: torch.Tensor  # (world rows,)
     rewards: torch.Tensor  # (world rows, functions)
+    answers: list[str]  # of all processes' rows
+    group_size: int  # TRL's advantages hold for groups of this many rows in a row
 
 
 class RoundRunner:
@@ -110,7 +124,9 @@ class RoundRunner:
         for _ in range(self.selector.max_refills):
             if actions.count("keep") >= k:
                 break
-            extra = self.trainer.agree(self.selector.ask())
+            extra = self.trainer.agree(self.selector.ask(exclude={pick.row for pick in picks}))
+            if not extra:
+                break  # every prompt of the pool has had its turn
             more_chunks, more_rewards, more_actions = self._roll_out(extra, first=len(picks))
             more_candidates, more_scores = self._candidates()
             candidates, scores = candidates + more_candidates, scores + more_scores
@@ -119,7 +135,8 @@ class RoundRunner:
         for surplus in [i for i, action in enumerate(actions) if action == "keep"][k:]:
             actions[surplus] = "drop"  # more informative groups came in than the update has room for
         generated = time.perf_counter()
-        groups = [self.selector.tell(pick.prompt_id, rewards[i]) for i, pick in enumerate(picks)]
+        answers = _answers_of(chunks, len(picks))
+        groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
         self._remember(chunks, picks)
         batch = self._on_policy_rows(chunks, actions)
@@ -141,6 +158,7 @@ class RoundRunner:
             rates=[None if g is None else round(g.rate, 6) for g in groups],
             outcomes=[outcome_of(None if g is None else g.rate, g is not None and g.mixed) for g in groups],
             actions=actions,
+            disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[row.get("skill") for row in rows],
@@ -173,17 +191,28 @@ class RoundRunner:
         return chunks, rewards, actions
 
     def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int]) -> _Chunk:
-        # The copies of a prompt stay contiguous, whole groups of G: vLLM's server mode counts on it.
+        # The copies of a prompt stay contiguous, in whole groups of `unit`: vLLM's server mode counts on it.
+        unit = math.gcd(*wanted.values())
         layout = [i for i, n in wanted.items() for _ in range(n)]
-        while len(layout) % math.lcm(self.world, self.trainer.num_generations):
-            layout += [layout[-1]] * self.trainer.num_generations
+        while len(layout) % math.lcm(self.world, unit):
+            layout += [layout[-1]] * unit
         share = len(layout) // self.world
         dataset = self.trainer.train_dataset
         # A fresh dict per row: TRL writes into them.
         rows = [dict(dataset[picks[i].row]) for i in layout[self.rank * share : (self.rank + 1) * share]]
-        batch = self.generate(rows)
-        rewards = self.trainer.captured_rewards()
-        return _Chunk(batch, torch.tensor(layout), rewards)
+        usual = self.trainer.num_generations
+        self.trainer.num_generations = unit  # TRL reads the group size of this generation here
+        try:
+            batch = self.generate(rows)
+        finally:
+            self.trainer.num_generations = usual
+        return _Chunk(
+            batch=batch,
+            picks=torch.tensor(layout),
+            rewards=self.trainer.captured_rewards(),
+            answers=self.trainer.captured_answers(),
+            group_size=unit if len(set(wanted.values())) == 1 else 0,
+        )
 
     def _local(self, chunk: _Chunk, values: torch.Tensor) -> torch.Tensor:
         share = len(chunk.picks) // self.world
@@ -214,8 +243,9 @@ class RoundRunner:
         """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""
         pad_id, trainer = self.trainer.pad_id, self.trainer
         keep = [i for i, action in enumerate(actions) if action == "keep"]
-        if len(chunks) == 1 and len(keep) == len(actions):
-            chunk = chunks[0]
+        chunk = chunks[0]
+        whole = chunk.group_size > 1 and bool((torch.bincount(chunk.picks) == chunk.group_size).all())
+        if len(chunks) == 1 and len(keep) == len(actions) and whole:
             group = self._local(chunk, chunk.picks).to(chunk.batch["advantages"].device)
             batch = {**chunk.batch, "dopr_group": group}
         else:

@@ -31,6 +31,7 @@ from dopr.train.prepare import (
     is_tiny,
     is_world,
     learning_rate,
+    prompts_per_round,
     repeatable,
     run_directory,
     use_chat,
@@ -133,7 +134,7 @@ def _trainer(
     s = prepared.settings
     gpu = next(model.parameters()).device.type != "cpu"
     group = 8 if s.group_size is None else s.group_size
-    rows_per_round = s.prompts_per_round * group
+    rows_per_round = prompts_per_round(s) * group
     micro = s.micro_batch or rows_per_round
     values: dict[str, Any] = {
         "output_dir": str(directory / CHECKPOINTS), "use_cpu": not gpu, "bf16": gpu and torch.cuda.is_bf16_supported(),

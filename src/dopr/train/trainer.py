@@ -27,10 +27,13 @@ from dopr.errors import ConfigError
 from dopr.runlog import EVENTS, EventLog
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import Selector
+from dopr.tasks.answer_key import answer_key
+from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
+from dopr.train.metadata import metadata_of
+from dopr.train.resume import Resumable
 from dopr.train.round import Round, RoundRunner
-from dopr.train.state import STATE_FILE, load_state, save_state
 from dopr.train.watch import ConstantWatch
 
 
@@ -81,7 +84,7 @@ class _TicketSampler(torch.utils.data.Sampler[int]):
         return (ticket for ticket in range(self.rounds) for _ in range(self.repeats))
 
 
-class DoPRTrainer(GRPOTrainer):
+class DoPRTrainer(Resumable, GRPOTrainer):
     """Drop-in ``GRPOTrainer`` that chooses which prompts to roll out.
 
     Takes ``GRPOTrainer``'s arguments, with a ``DoPRConfig`` as ``args``, and in addition:
@@ -126,9 +129,19 @@ class DoPRTrainer(GRPOTrainer):
                 "train on its own. On CPUs pass use_cpu=True in the config."
             )
         ids = prompt_ids_of(self.train_dataset, self.args.dopr_id_column)
+        self.job = job_of(self.args, ids, self.train_dataset, self.model, world)
         self.selector = selector or make_selector(
             self.args.dopr_strategy, ids, self.args.selector_config(), self.args.options
         )
+        columns = self.train_dataset.column_names
+        self.selector.set_metadata(
+            metadata_of(
+                lambda name: list(self.train_dataset[name]) if name in columns else None,
+                category=self.args.dopr_category_column,
+                difficulty=self.args.dopr_difficulty_column,
+            )
+        )
+        self.selector.check_metadata()
         self._features = features
         self._features_given = False
         self.spent = Spent()
@@ -142,6 +155,7 @@ class DoPRTrainer(GRPOTrainer):
         self._current_groups: tuple[torch.Tensor, torch.Tensor] | None = None
         self._captured_entropies: torch.Tensor | None = None
         self._captured_rewards: torch.Tensor | None = None
+        self._captured_answers: list[str] = []
         self._watch = ConstantWatch(self.args.dopr_warn_constant, self.args.dopr_stop_constant)
         path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
         self.events = EventLog(path) if self.accelerator.is_main_process else None
@@ -186,6 +200,10 @@ class DoPRTrainer(GRPOTrainer):
             )
         return self._captured_rewards
 
+    def captured_answers(self) -> list[str]:
+        """Answer keys of the latest generation call over all processes, in the order of ``captured_rewards``."""
+        return self._captured_answers
+
     def fill_log_probabilities(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Give replayed rows the current policy's log-probabilities wherever the batch carries any.
 
@@ -213,6 +231,9 @@ class DoPRTrainer(GRPOTrainer):
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(*args, **kwargs)
         self._captured_rewards = rewards  # gathered over processes: (world rows, functions), NaN = unscorable
+        completions = kwargs["completions"] if "completions" in kwargs else args[2]
+        mine = [answer_key(completion) for completion in completions]
+        self._captured_answers = mine if self.accelerator.num_processes == 1 else gather_object(mine)
         return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -324,22 +345,12 @@ class DoPRTrainer(GRPOTrainer):
         """Padding token id."""
         return int(self.processing_class.pad_token_id)
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    # -- state (the rest is in Resumable) ------------------------------------------------------------------------
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        if self.accelerator.is_main_process:
-            self._finish_round()
-            state = {"selector": self.selector.state_dict(), "spent": self.spent.as_dict(), "round": self.round}
-            save_state(Path(output_dir) / STATE_FILE, state)
+    def watch_state(self) -> dict[str, Any]:
+        """What the watches have counted, as plain values."""
+        return {"constant": self._watch.state_dict()}
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        state = load_state(Path(checkpoint) / STATE_FILE)
-        self.selector.load_state_dict(state["selector"])
-        self.round = int(state["round"])
-        self.spent = Spent(**{k: type(getattr(self.spent, k))(v) for k, v in state["spent"].items()})
-        if self.events:
-            self.events.cut_after_round(self.round)
+    def load_watch_state(self, state: dict[str, Any]) -> None:
+        """Restore ``watch_state``."""
+        self._watch.load_state_dict(state["constant"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _REMEDY = {
     "all_wrong": "all their rollouts failed. The problems may be too hard for this policy, the answers cut off "
@@ -38,6 +39,14 @@ class ConstantWatch:
         self._run = 0
         self._seen: Counter[str] = Counter()
         self._next_warning = warn_after
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted, as plain values."""
+        return {"run": self._run, "seen": dict(self._seen), "next": self._next_warning}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore ``state_dict``."""
+        self._run, self._seen, self._next_warning = state["run"], Counter(state["seen"]), state["next"]
 
     def see(self, outcomes: Sequence[str]) -> Verdict | None:
         """Take the outcomes of one round's groups (``mixed``, ``all_wrong``, ``all_right``, ``unscorable``)."""

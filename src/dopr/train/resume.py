@@ -1,0 +1,181 @@
+"""What makes ``DoPRTrainer`` stop and go on exactly: its state in every checkpoint, and checkpoints that are whole.
+
+TRL's own checkpoints lack the prompts' histories, the position inside a generation window and the rollouts buffered
+there, so a run resumed from them makes other choices and other updates than the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dopr.budget import Spent
+from dopr.errors import DoprError, RunError
+from dopr.train import checkpoint as files
+from dopr.train.state import STATE_FILE, load_state, save_state
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer as _Base
+else:
+    _Base = object
+
+logger = logging.getLogger("dopr")
+
+STATE_VERSION = 1
+
+
+class Resumable(_Base):
+    """Mixin of ``DoPRTrainer``; everything it touches is set up there."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """``Trainer.train``; ``True`` resumes from the last complete checkpoint in ``output_dir``.
+
+        Raises:
+            RunError: No complete checkpoint there, or the one named is damaged.
+        """
+        if resume_from_checkpoint is True:
+            folder = Path(self.args.output_dir)
+            found, skipped = files.last_complete(folder)
+            for line in skipped:
+                logger.warning("Skipped %s.", line)
+            if found is None:
+                raise RunError(
+                    f"{folder} holds no complete checkpoint to resume from{_listed(skipped)}. Start again, with a "
+                    "save_strategy and save_steps that leave one earlier."
+                )
+            resume_from_checkpoint = str(found)
+        elif resume_from_checkpoint and not self.args.dopr_force_resume:
+            wrong = files.flaw(Path(resume_from_checkpoint))
+            if wrong is not None:
+                raise RunError(
+                    f"The checkpoint {resume_from_checkpoint} cannot be resumed from: {wrong}. Give another one, or "
+                    "True for the last complete one in output_dir."
+                )
+        return super().train(resume_from_checkpoint or None, *args, **kwargs)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        main = self.accelerator.is_main_process
+        if main and directory.exists():
+            files.unseal(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        # Older checkpoints may go only once this one is whole, so the base class must not remove any.
+        keep, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if main and not self.args.save_only_model:
+                if self.events and self.events.path.exists():
+                    files.sync_file(self.events.path)
+                files.seal(directory)
+        except Exception as error:
+            reason = _disk_error(error)
+            if reason is None:
+                raise
+            files.remove_unfinished(directory)
+            raise RunError(
+                f"The checkpoint {directory} cannot be written: {reason}. Make room or make it writable, then resume from "
+                "the last complete checkpoint."
+            ) from error
+        finally:
+            self.args.save_total_limit = keep
+        if main and keep:
+            files.prune(directory.parent, directory, keep, self.state.best_model_checkpoint)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        window = self.args.steps_per_generation * self.num_iterations
+        inside = self._step % window != 0 and self._buffered_inputs is not None
+        if inside:
+            files.save_window(_window_file(output_dir, self.accelerator.process_index), self._buffered_inputs)
+        if self.accelerator.is_main_process:
+            state = {
+                "version": STATE_VERSION, "job": self.job, "selector": self.selector.state_dict(),
+                "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": inside,
+                "watch": self.watch_state(), "rewards": self._reward_counts(), "metrics": dict(self._metrics["train"]),
+            }  # fmt: skip
+            save_state(Path(output_dir) / STATE_FILE, state)
+
+    def _reward_counts(self) -> dict[str, dict[str, int]]:
+        """Counters of the reward functions that have any, by position."""
+        return {str(i): dict(r.counts) for i, r in enumerate(self.reward_funcs) if hasattr(r, "counts")}
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / STATE_FILE
+        state = load_state(path)
+        try:
+            self._restore(state, checkpoint)
+        except DoprError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise RunError(
+                f"{path} is not the state of such a run ({type(error).__name__}: {error}). Resume from another checkpoint."
+            ) from error
+        if self.events:
+            self.events.cut_after_round(self.round)
+
+    def _restore(self, state: dict[str, Any], checkpoint: str) -> None:
+        if state.get("version") != STATE_VERSION:
+            raise RunError(
+                f"The checkpoint {checkpoint} has a state of version {state.get('version')!r}; this dopr reads version "
+                f"{STATE_VERSION}. Resume it with the dopr that wrote it."
+            )
+        changed = files.differences(state["job"], self.job)
+        if changed and not self.args.dopr_force_resume:
+            raise RunError(
+                f"The checkpoint {checkpoint} belongs to a run with other data, model or settings ({'; '.join(changed)}). "
+                "Set them back, start a new run, or force it (--force, dopr_force_resume=True): then it goes on, but not "
+                "as the uninterrupted run would have."
+            )
+        self.selector.load_state_dict(state["selector"])
+        self.round = int(state["round"])
+        self.spent = Spent(**{k: type(getattr(self.spent, k))(v) for k, v in state["spent"].items()})
+        self.load_watch_state(state["watch"])
+        for i, counts in state["rewards"].items():
+            if int(i) < len(self.reward_funcs) and hasattr(self.reward_funcs[int(i)], "counts"):
+                self.reward_funcs[int(i)].counts.update(counts)
+        self._metrics["train"].update({name: list(values) for name, values in state["metrics"].items()})
+        self._step = int(state["step"])
+        self._buffered_inputs = None
+        if not state["inside_window"]:
+            return
+        window = None
+        if not any(state["job"].get(name) != self.job.get(name) for name in files.GEOMETRY):
+            rank = self.accelerator.process_index
+            window = files.load_window(_window_file(checkpoint, rank), self.accelerator.device)
+        if window is None:
+            self._step = 0
+            logger.warning("The rollouts buffered in %s cannot be used here; a new round is rolled out.", checkpoint)
+        self._buffered_inputs = window
+
+
+def _window_file(directory: str, rank: int) -> Path:
+    return Path(directory) / f"dopr_window_{rank}.safetensors"
+
+
+def _disk_error(error: BaseException | None) -> str | None:
+    """The operating system's reason, if ``error`` comes from writing a file; torch and safetensors wrap it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        text = str(error)
+        if type(error).__name__ == "SafetensorError" and ("I/O" in text or "os error" in text.lower()):
+            return text
+        if isinstance(error, RuntimeError) and ("file write failed" in text or "unexpected pos" in text):
+            return "not all of it could be written (is the disk full?)"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _listed(skipped: list[str]) -> str:
+    return f" ({'; '.join(skipped)})" if skipped else ""
