@@ -93,7 +93,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def last_complete(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint in ``folder``, and for each newer one that is not whole its name and flaw."""
-    skipped = []
+    skipped: list[str] = []
     for checkpoint in reversed(checkpoints(folder)):
         wrong = flaw(checkpoint)
         if wrong is None:
@@ -118,9 +118,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _files(directory: Path) -> list[str]:
-    return sorted(
-        str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file() and p != directory / SEAL
-    )
+    return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file() and p != directory / SEAL)
 
 
 def _entry(path: Path) -> dict[str, int]:
@@ -176,14 +174,14 @@ def load_window(path: Path, device: Any) -> Window | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["dopr"])
             if header["version"] != WINDOW_VERSION:
                 raise ValueError(f"version {header['version']!r} instead of {WINDOW_VERSION}")
             window: Window = [{} for _ in range(header["batches"])]
             for name in file.keys():  # noqa: SIM118 - not a dict
                 i, _, key = name.partition(".")
-                window[int(i)][key] = file.get_tensor(name)
+                window[int(i)][key] = file.get_tensor(name).to(device)
             for name in header["none"]:
                 i, _, key = name.partition(".")
                 window[int(i)][key] = None
@@ -200,7 +198,12 @@ def load_window(path: Path, device: Any) -> Window | None:
 def job_of(args: Any, ids: Sequence[str], dataset: Any, model: Any, processes: int) -> dict[str, Any]:
     """What must be the same for a resumed run to end as the uninterrupted one, as plain JSON values."""
     settings = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
-    job = {"processes": processes, **settings, "data": data_fingerprint(ids, dataset), "model": model_fingerprint(model)}
+    job = {
+        "processes": processes,
+        **settings,
+        "data": data_fingerprint(ids, dataset),
+        "model": model_fingerprint(model),
+    }
     return json.loads(json.dumps(job, default=str))
 
 

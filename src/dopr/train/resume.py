@@ -29,6 +29,8 @@ STATE_VERSION = 1
 class Resumable(_Base):
     """Mixin of ``DoPRTrainer``; everything it touches is set up there."""
 
+    spent: Spent
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """``Trainer.train``; ``True`` resumes from the last complete checkpoint in ``output_dir``.
 
@@ -90,13 +92,13 @@ class Resumable(_Base):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         window = self.args.steps_per_generation * self.num_iterations
-        inside = self._step % window != 0 and self._buffered_inputs is not None
-        if inside:
-            files.save_window(_window_file(output_dir, self.accelerator.process_index), self._buffered_inputs)
+        buffered = self._buffered_inputs if self._step % window else None
+        if buffered is not None:
+            files.save_window(_window_file(output_dir, self.accelerator.process_index), buffered)
         if self.accelerator.is_main_process:
             state = {
                 "version": STATE_VERSION, "job": self.job, "selector": self.selector.state_dict(),
-                "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": inside,
+                "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": buffered is not None,
                 "watch": self.watch_state(), "rewards": self._reward_counts(), "metrics": dict(self._metrics["train"]),
             }  # fmt: skip
             save_state(Path(output_dir) / STATE_FILE, state)
