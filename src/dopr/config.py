@@ -146,6 +146,46 @@ class TrainSettings(ProblemSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareSettings(TrainSettings):
+    """Settings of ``dopr compare``: those of every run, and how the runs are arranged."""
+
+    strategies: tuple[str, ...] = _opt(
+        ("dopr", "uniform", "random-one", "dapo"),
+        "Arms: all, or names, comma-separated or repeated; settings of one arm follow a plus, such as "
+        "uniform+prompts_per_round=64 or dopr+replay=0+option.volatility=within. Default: dopr,uniform,random-one,dapo.",
+    )
+    world: str | None = _opt(None, "Short for --data world:NAME.")
+    seeds: int = _opt(3, "Reported runs per arm, at seeds that were not tuned on.")
+    tuning_seeds: int = _opt(1, "Runs per arm and learning rate that only choose the rate; 0 = take the middle one.")
+    learning_rates: tuple[float, ...] = _opt(
+        (),
+        "Learning rate to try for one prompt per round; repeatable. Arms with k prompts per round try it times sqrt(k). "
+        "Default for the tiny policy: 5e-5, 1e-4, 2e-4.",
+    )
+    targets: tuple[float, ...] = _opt(
+        (), "Accuracy whose cost is reported; repeatable. Default: half and 90 % of the way the reference arm gets."
+    )
+    reference: str | None = _opt(
+        None, "Arm that the others are compared with; default uniform, else random-one, else the first."
+    )
+    jobs: int | None = _opt(None, "Runs side by side; default: the number of cores for the tiny policy, else 1.")
+    keep_policies: bool = _opt(False, "Keep the trained weights of every run.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("seeds", 1), ("tuning_seeds", 0), ("jobs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+        if any(not 0 < rate < float("inf") for rate in self.learning_rates):
+            raise ConfigError(f"learning_rates are {self.learning_rates}; each must be a positive number.")
+        if any(not 0 < target <= 1 for target in self.targets):
+            raise ConfigError(f"targets are {self.targets}; an accuracy lies above 0 and at most at 1.")
+        if self.eval_problems == 0:
+            raise ConfigError("eval_problems is 0: without held-out problems there is nothing to compare.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalSettings(ProblemSettings):
     """Settings of ``dopr eval``."""
 

@@ -38,7 +38,7 @@ def run_command(settings: EvalSettings) -> None:
     preflight(rewards, problems, timeout=settings.reward_timeout)
     model_name = f"{settings.run}/checkpoints/final" if settings.run else settings.model
     path = resolve_model(model_name)
-    from dopr.cli.quiet import quiet_libraries
+    from dopr.quiet import quiet_libraries
 
     quiet_libraries()
     model, tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)

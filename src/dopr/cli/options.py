@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -16,12 +16,12 @@ from dopr.errors import ConfigError
 S = TypeVar("S", bound=ProblemSettings)
 
 
-def settings_options(cls: type[ProblemSettings]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator adding one option per field of ``cls``, plus ``--config``."""
+def settings_options(cls: type[ProblemSettings], leave_out: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator adding one option per field of ``cls`` not in ``leave_out``, plus ``--config``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(cls)
-        for f in reversed(fields(cls)):
+        for f in reversed([f for f in fields(cls) if f.name not in leave_out]):
             function = _option(f.name, hints[f.name], f.default, f.metadata)(function)
         help_ = "YAML or TOML file with any of these settings; flags win over it."
         return click.option("--config", "config_file", metavar="FILE", help=help_)(function)

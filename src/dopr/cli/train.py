@@ -13,7 +13,7 @@ def run_command(settings: TrainSettings) -> None:
     console = Console()
     prepared = prepare(settings)
     run_directory(settings)  # refuses a used one before anything heavy is imported
-    from dopr.cli.quiet import quiet_libraries
+    from dopr.quiet import quiet_libraries
 
     quiet_libraries()
     console.print(f"dopr {settings.strategy}: {settings.model} on {settings.data}", highlight=False)

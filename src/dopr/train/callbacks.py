@@ -22,6 +22,7 @@ def eval_event(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "accuracy": interval.estimate, "low": interval.low, "high": interval.high, "n": len(evaluation.ids),
         "tokens": evaluation.tokens, "by_skill": evaluation.by_skill,
+        "correct": [int(n) for n in evaluation.correct.sum(axis=1)], "samples": int(evaluation.correct.shape[1]),
     }  # fmt: skip
 
 

@@ -206,6 +206,11 @@ def is_tiny(model: Any) -> bool:
     return bool(model.num_parameters() < _SMALL)
 
 
+def is_tiny_name(model: str) -> bool:
+    """The same, from the name alone."""
+    return model == "tiny"
+
+
 def fit_threads(model: Any) -> None:
     """One thread for a tiny model on a CPU: its matrices gain nothing from more, and on a busy machine spinning threads
     cost a factor of twenty.

@@ -1,0 +1,1 @@
+"""Strategies side by side: equal budgets, equally many learning rates, fresh seeds, intervals."""
