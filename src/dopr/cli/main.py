@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dopr import __version__
+from dopr.cli.bound import options as bound_options
 from dopr.cli.options import read_settings, settings_options
 from dopr.config import EvalSettings, TrainSettings
 from dopr.errors import DoprError
@@ -72,6 +73,18 @@ def main() -> None:
         click.echo(f"dopr: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
+@cli.command()
+@bound_options
+def bound(**flags: Any) -> None:
+    """Lower bounds on updates, rollouts and problems: from numbers, or beside what a finished run used.
+
+    Exit code 1 if a run beats a bound. What the theorems say: docs/theory.md.
+    """
+    from dopr.cli.bound import run_command
+
+    raise click.exceptions.Exit(run_command(flags))
+
+
         click.echo("dopr: interrupted.", err=True)
         sys.exit(130)
 

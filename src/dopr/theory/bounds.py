@@ -53,8 +53,8 @@ class LowerBounds:
 
 def lower_bound(
     *,
-    p0: float,
     target: float,
+    p0: float | None = None,
     group_size: int = 8,
     prompts: int = 1,
     kappa: float | None = None,
@@ -68,8 +68,8 @@ def lower_bound(
     """What no training run can beat, from what is known.
 
     Args:
-        p0: Mean success of the base policy, in (0, 1).
         target: Mean success to reach, in (p0, 1].
+        p0: Mean success of the base policy, in (0, 1); default the mean of ``rates``.
         group_size: Rollouts per group G, at least 2.
         prompts: Groups per update.
         kappa: Divergence E_x KL(new || old) per update in nats, for T2; ``None`` leaves T2 out.
@@ -83,13 +83,18 @@ def lower_bound(
     Raises:
         ValueError: Numbers outside their range, or frequencies and rates of different length.
     """
+    weights = None if frequencies is None else list(frequencies)
+    if rates is not None and weights is not None and len(rates) != len(weights):
+        raise ValueError(f"{len(weights)} frequencies for {len(rates)} rates; give one each per skill.")
+    if p0 is None:
+        if rates is None:
+            raise ValueError("Give p0, the base policy's mean success, or the rates of its skills.")
+        known, shares = profile(rates, weights)
+        p0 = float(known @ shares)
     if not 0 < p0 < target <= 1:
         raise ValueError(f"p0 and target must satisfy 0 < p0 < target <= 1; got p0 {p0:g} and target {target:g}.")
     if prompts < 1:
         raise ValueError(f"prompts is {prompts}; an update needs at least 1 group.")
-    weights = None if frequencies is None else list(frequencies)
-    if rates is not None and weights is not None and len(rates) != len(weights):
-        raise ValueError(f"{len(weights)} frequencies for {len(rates)} rates; give one each per skill.")
     found = [_signal(p0, rates, group_size, delta)]
     if kappa is not None:
         found.append(_travel(p0, target, kappa, group_size * prompts, rates, weights))

@@ -35,7 +35,7 @@ def travel_updates(p0: ArrayLike, target: ArrayLike, kappa: ArrayLike) -> Floats
     p, goal, k = (np.broadcast_to(a, shape).ravel().copy() for a in (p0, target, kappa))
     count = np.ones(p.shape)
     jumped = np.zeros(p.shape, bool)
-    while (open_ := kl(goal, p) > k * (1 + 1e-9)).any():  # one more update reaches the goal where it is not open
+    while (open_ := (p < goal) & (kl(goal, p) > k * (1 + 1e-9))).any():  # elsewhere one more update reaches the goal
         step = reachable_step(p[open_], k[open_])
         p[open_] = np.minimum(p[open_] + step, 1.0)
         count[open_] += 1
@@ -151,7 +151,7 @@ def profile_updates(rates: ArrayLike, target: float, kappa: float, weights: Arra
     checked(target, "target", low=float(w @ p), high=1)
     checked(kappa, "kappa (nats per update)", low=0, high=np.inf)
     distinct, which = np.unique(p, return_inverse=True)
-    shares = np.bincount(which, weights=w)
+    shares = np.bincount(which, weights=w).astype(np.float64)
     return max(_profile_updates(distinct, shares, float(target), float(kappa), clip) for clip in _CLIPS)
 
 
