@@ -25,7 +25,13 @@ def run_command(settings: CompareSettings) -> None:
         title=f"{outcome.meta['data']}, {outcome.meta['budget']}, {summary['seeds']} seeds, before {summary['start']:.1%}",
         title_justify="left",
     )
-    for title in ("arm", "final accuracy", f"difference to {summary['reference']}", f"rollouts to {goal:.0%}", "informative"):
+    for title in (
+        "arm",
+        "final accuracy",
+        f"difference to {summary['reference']}",
+        f"rollouts to {goal:.0%}",
+        "informative",
+    ):
         table.add_column(title, justify="left" if title == "arm" else "right")
     for name in ordered(summary):
         row = summary["arms"][name]
@@ -34,7 +40,11 @@ def run_command(settings: CompareSettings) -> None:
             difference = percent(row["difference"], "+")
             difference += "" if row["verdict"] != "no difference shown" else ", no difference shown"
         table.add_row(
-            name, percent(row["final"]), difference, number(row["to_target"][-1]["rollouts"]), f"{row['informative']:.0%}"
+            name,
+            percent(row["final"]),
+            difference,
+            number(row["to_target"][-1]["rollouts"]),
+            f"{row['informative']:.0%}",
         )
     console.print(table)
     if outcome.meta["left_out"]:

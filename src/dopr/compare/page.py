@@ -50,8 +50,18 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
     if figure:
         lines += [f"![accuracy against rollouts and against tokens]({figure})", ""]
     head = ["arm", "final accuracy", f"difference to {reference}", "verdict"]
-    head += [f"rollouts to {goal:.0%}" for goal in goals] + [f"tokens to {goals[-1]:.0%}", f"seconds to {goals[-1]:.0%}"]
-    head += [f"at {summary['equal_tokens']:,.0f} tokens", "worst skill", "informative", "entropy", "updates", "learning rate"]
+    head += [f"rollouts to {goal:.0%}" for goal in goals] + [
+        f"tokens to {goals[-1]:.0%}",
+        f"seconds to {goals[-1]:.0%}",
+    ]
+    head += [
+        f"at {summary['equal_tokens']:,.0f} tokens",
+        "worst skill",
+        "informative",
+        "entropy",
+        "updates",
+        "learning rate",
+    ]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name in ordered(summary):
         row = summary["arms"][name]

@@ -56,7 +56,10 @@ class RunResult:
     def as_dict(self) -> dict[str, Any]:
         """Compact plain values."""
         digits = (0, 0, 2, 4, 4)
-        curve = [[None if np.isnan(v) else round(float(v), d) for v, d in zip(row, digits, strict=True)] for row in self.curve]
+        curve = [
+            [None if np.isnan(v) else round(float(v), d) for v, d in zip(row, digits, strict=True)]
+            for row in self.curve
+        ]
         return {
             "seed": self.seed, "curve": curve, "correct": [round(float(c), 4) for c in self.correct],
             "informative": round(self.informative, 4),
@@ -175,7 +178,9 @@ def summarise(
             "verdict": "reference" if name == reference else verdict(difference),
             "worst_skill": None if np.isnan(worst).any() else float(np.mean(worst)),
             "informative": float(np.mean([r.informative for r in results])),
-            "entropy": None if any(np.isnan(r.entropy) for r in results) else float(np.mean([r.entropy for r in results])),
+            "entropy": None
+            if any(np.isnan(r.entropy) for r in results)
+            else float(np.mean([r.entropy for r in results])),
             "updates": float(np.mean([r.updates for r in results])),
             "spent": {c: float(np.mean([r.curve[-1, CURVE.index(c)] for r in results])) for c in CURVE[:3]},
             "to_target": [

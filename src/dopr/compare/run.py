@@ -63,7 +63,9 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
             nonlocal done
             done += 1
             last = read_result(path, job.seed)
-            say(f"{done}/{len(left)}  {job.slug}: {last.correct.mean():.1%}, informative {last.informative:.0%}, {seconds:.0f} s")
+            say(
+                f"{done}/{len(left)}  {job.slug}: {last.correct.mean():.1%}, informative {last.informative:.0%}, {seconds:.0f} s"
+            )
 
         run_jobs(jobs, directory / RUNS, at_once=at_once, keep_policies=settings.keep_policies, done=tell)
 

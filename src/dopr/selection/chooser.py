@@ -30,7 +30,7 @@ def sample(scores: Floats, k: int, rng: np.random.Generator) -> NDArray[np.int64
     with np.errstate(divide="ignore"):
         # Far below any positive weight, yet ordered at random among themselves by the noise.
         weights = np.where(scores > 0, np.log(scores), -1e6)
-    return np.argsort(-(weights + gumbel), kind="stable")[:k]
+    return argmax(weights + gumbel, k, rng)
 
 
 def softmax(values: Floats, temperature: float) -> Floats:

@@ -143,10 +143,26 @@ class Dopr(Selector):
 
     def score(self, rows: Rows) -> Floats:
         """The rule above for candidate ``rows``."""
+        rng = self.rng if self.options.thompson else None
+        rates = self._cluster_rates(rng)
+        clusters = np.arange(self.n_clusters)
+        # Prompts never seen differ by cluster alone, so they are scored once per cluster: of a large pool almost all.
+        unseen = self._score(None, clusters, rates)
+        scores = unseen[self.labels[rows]]
+        seen = np.flatnonzero(self._prompts.visits[rows])
+        if len(seen):
+            some = rows[seen]
+            labels = self.labels[some].astype(np.int64)
+            scores[seen] = self._score(some, labels, self._own_rates(some, rates[labels], rng))
+        return scores
+
+    def _score(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
+        """The rule for prompts ``rows`` of clusters ``labels``; for unseen prompts of these clusters without rows."""
         o = self.options
-        labels = self.labels[rows].astype(np.int64)
-        p = self.success_probability(rows, self.rng if o.thompson else None)
-        visits = (self._clusters.visits[labels] if self.clustered else self._prompts.visits[rows]).astype(np.float64)
+        if self.clustered:
+            visits = self._clusters.visits[labels].astype(np.float64)
+        else:
+            visits = np.zeros(len(labels)) if rows is None else self._prompts.visits[rows].astype(np.float64)
         modulation = acquisition.entropy_modulation(
             self._entropy(rows, labels), float(self._pool.entropy[0]), o.entropy_power
         )
@@ -166,23 +182,27 @@ class Dopr(Selector):
         seen takes its cluster's rate, a cluster never seen the pool's. One draw per cluster and round, so prompts of a
         cluster agree on it.
         """
-        labels, inverse = np.unique(self.labels[rows], return_inverse=True)
-        clusters = labels.astype(np.int64)
+        p = self._cluster_rates(rng)[self.labels[rows]]
+        seen = np.flatnonzero(self._prompts.visits[rows])
+        p[seen] = self._own_rates(rows[seen], p[seen], rng)
+        return p
+
+    def _cluster_rates(self, rng: np.random.Generator | None) -> Floats:
+        """Success rate of every cluster, shape (clusters,): posterior mean, or one draw."""
         pool_s, pool_f = self._pool.counts(np.zeros(1, np.int64), self.round)
         pooled = float((pool_s[0] + 1) / (pool_s[0] + pool_f[0] + 2))
-        s, f = self._clusters.counts(clusters, self.round)
+        s, f = self._clusters.counts(np.arange(self.n_clusters), self.round)
         m = self.options.prior_strength
         a, b = m * pooled + s, m * (1 - pooled) + f
-        rate = (a / (a + b) if rng is None else rng.beta(a, b))[inverse]
+        return a / (a + b) if rng is None else rng.beta(a, b)
+
+    def _own_rates(self, rows: Rows, rate: Floats, rng: np.random.Generator | None) -> Floats:
+        """Success rate of prompts seen before, given their clusters' ``rate``: posterior mean, or one draw."""
         concentration = self.concentration
-        own_s, own_f = self._prompts.counts(rows, self.round)
-        a, b = concentration * rate + own_s, concentration * (1 - rate) + own_f
-        own = a / (a + b)
-        seen = self._prompts.visits[rows] > 0
-        if rng is not None and seen.any():
-            # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
-            own[seen] = rng.beta(np.maximum(a[seen], 1e-6), np.maximum(b[seen], 1e-6))
-        return own
+        s, f = self._prompts.counts(rows, self.round)
+        a, b = concentration * rate + s, concentration * (1 - rate) + f
+        # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
+        return a / (a + b) if rng is None else rng.beta(np.maximum(a, 1e-6), np.maximum(b, 1e-6))
 
     @property
     def concentration(self) -> float:
@@ -206,7 +226,7 @@ class Dopr(Selector):
         self._dispersion = 0.98 * self._dispersion + np.array([excess, variance * (1 - 1 / group.n)])
         self._dispersion = np.maximum(self._dispersion, [0.0, 1e-6])
 
-    def _volatility(self, rows: Rows, labels: Rows, p: Floats) -> Floats:
+    def _volatility(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
         kind = self.options.volatility
         if kind == "expected":
             return acquisition.mixed_probability(p, self.rollouts.wrong_cap, self.rollouts.right_cap)
@@ -215,18 +235,19 @@ class Dopr(Selector):
         temporal = 2 * np.sqrt(self._shared(rows, labels, "rate_var", 0.25))
         return {"within": within, "temporal": temporal, "both": (within + temporal) / 2}[kind]
 
-    def _entropy(self, rows: Rows, labels: Rows) -> Floats:
-        own, shared = self._prompts.entropy[rows], self._clusters.entropy[labels]
-        return np.where(np.isnan(own), shared, own).astype(np.float64)
+    def _entropy(self, rows: Rows | None, labels: Rows) -> Floats:
+        shared = self._clusters.entropy[labels].astype(np.float64)
+        own = shared if rows is None else self._prompts.entropy[rows].astype(np.float64)
+        return np.where(np.isnan(own), shared, own)
 
-    def _shared(self, rows: Rows, labels: Rows, field: str, optimistic: float) -> Floats:
+    def _shared(self, rows: Rows | None, labels: Rows, field: str, optimistic: float) -> Floats:
         """A running statistic with each level as prior of the next, by visits; before any visit: optimistic."""
-        value = np.full(len(rows), optimistic)
-        for history, where, strength in (
-            (self._pool, np.zeros(len(rows), np.int64), 1.0),
+        value = np.full(len(labels), optimistic)
+        levels: list[tuple[History, Rows, float]] = [
+            (self._pool, np.zeros(len(labels), np.int64), 1.0),
             (self._clusters, labels, 2.0),
-            (self._prompts, rows, 2.0),
-        ):
+        ]
+        for history, where, strength in levels if rows is None else [*levels, (self._prompts, rows, 2.0)]:
             n = history.visits[where].astype(np.float64)
             value = (strength * value + n * getattr(history, field)[where]) / (strength + n)
         return value

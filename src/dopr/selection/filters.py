@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
+from dopr.selection import chooser
 from dopr.selection.controls import Uniform
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.rollouts import DROP, KEEP, Review, is_mixed, scorable_rewards
@@ -126,8 +127,8 @@ class Greso(Selector):
         return np.maximum(passing, self.options.floor)
 
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
-        """The first candidates, in deal order, that pass their coin flip."""
-        return np.argsort(self.rng.random(len(scores)) >= scores, kind="stable")[:k]
+        """Candidates that pass their coin flip, at random; should they be too few, some that did not."""
+        return chooser.argmax((self.rng.random(len(scores)) < scores).astype(np.float64), k, self.rng)
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
         """Drop constant groups."""

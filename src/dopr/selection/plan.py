@@ -78,6 +78,8 @@ class CandidatePlan:
 
     def batch(self, round_: int) -> NDArray[np.int64]:
         """Row numbers of the candidates of ``round_`` (0-based), all distinct, shape (about B,)."""
+        if self.size == self.pool:
+            return np.arange(self.pool)  # everyone, every round: there is nothing to deal
         epoch, slot = divmod(round_, self.rounds_per_epoch)
         if self._permutation is None or epoch != self._epoch:
             self._epoch, self._permutation = epoch, KeyedPermutation(self.pool, self.seed, epoch)
