@@ -11,7 +11,7 @@ import click
 from dopr import __version__
 from dopr.cli.bound import options as bound_options
 from dopr.cli.options import read_settings, settings_options
-from dopr.config import EvalSettings, TrainSettings
+from dopr.config import CompareSettings, EvalSettings, TrainSettings
 from dopr.errors import DoprError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -52,12 +52,37 @@ def eval_(config_file: str | None, **flags: Any) -> None:
 
 
 @cli.command()
+@settings_options(CompareSettings, leave_out=("strategy", "resume", "learning_rate", "option", "target", "save_every"))
+def compare(config_file: str | None, **flags: Any) -> None:
+    """Compare strategies at an equal budget: tuned alike, on fresh seeds, with intervals; table, page and figure.
+
+    Stopped at any time, the same command goes on where it stopped.
+    """
+    settings = read_settings(CompareSettings, config_file, flags)
+    from dopr.cli.compare import run_command
+
+    run_command(settings)
+
+
+@cli.command()
 @click.argument("run_dir", metavar="RUN")
 def report(run_dir: str) -> None:
     """Write the HTML report of a run directory again."""
     from dopr.report import write_report
 
     click.echo(f"Report: {write_report(run_dir)}")
+
+
+@cli.command()
+@bound_options
+def bound(**flags: Any) -> None:
+    """Lower bounds on updates, rollouts and problems: from numbers, or beside what a finished run used.
+
+    Exit code 1 if a run beats a bound. What the theorems say: docs/theory.md.
+    """
+    from dopr.cli.bound import run_command
+
+    raise click.exceptions.Exit(run_command(flags))
 
 
 def main() -> None:
@@ -73,18 +98,6 @@ def main() -> None:
         click.echo(f"dopr: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-@cli.command()
-@bound_options
-def bound(**flags: Any) -> None:
-    """Lower bounds on updates, rollouts and problems: from numbers, or beside what a finished run used.
-
-    Exit code 1 if a run beats a bound. What the theorems say: docs/theory.md.
-    """
-    from dopr.cli.bound import run_command
-
-    raise click.exceptions.Exit(run_command(flags))
-
-
         click.echo("dopr: interrupted.", err=True)
         sys.exit(130)
 
