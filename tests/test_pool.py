@@ -201,7 +201,7 @@ def test_math_gives_what_math_verify_gives(math):
 
 def test_math_works_off_the_main_thread(math):
     results = []
-    thread = threading.Thread(target=lambda: results.extend(math(completions=["$1/2$"], answer=["0.5"])))
+    thread = threading.Thread(target=lambda: results.extend(math(completions=["$x/2$"], answer=["0.5x"])))
     thread.start()
     thread.join()
     assert results == [1.0]
@@ -210,7 +210,7 @@ def test_math_works_off_the_main_thread(math):
 def test_math_leaves_an_outer_alarm_alone(math):
     signal.alarm(1000)
     try:
-        math(completions=["\\boxed{3}"], answer=["3"])
+        math(completions=["\\boxed{x+1}"], answer=["1+x"])
     finally:
         left = signal.alarm(0)
     assert left > 900
@@ -218,6 +218,6 @@ def test_math_leaves_an_outer_alarm_alone(math):
 
 def test_a_completion_that_takes_forever_is_wrong_and_counted():
     (reward,) = resolve_rewards(["math"], timeout=2.0)
-    texts = ["\\boxed{9^{9^9}}", "\\boxed{5}", "\\boxed{10^{10^{10^{10}}}}"]
-    assert reward(completions=texts, answer=["5", "5", "5"]) == [0.0, 1.0, 0.0]
+    texts = ["\\boxed{\\int_0^1 e^{-x^3} \\sin(x^2) dx}", "\\boxed{x+1}", "\\boxed{\\sum_{n=1}^{10^7} \\frac{1}{n^2}}"]
+    assert reward(completions=texts, answer=["5", "1+x", "5"]) == [0.0, 1.0, 0.0]
     assert reward.counts == {"scored": 3, "unscorable": 0, "errors": 0, "timeouts": 2}

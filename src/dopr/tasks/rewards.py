@@ -13,14 +13,14 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from dopr.errors import DataError, RewardError, suggest
-from dopr.tasks import verifiers
+from dopr.tasks import math_verifier, verifiers
 from dopr.tasks.answers import parse_number
 from dopr.tasks.guard import GuardedReward, checked
 from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.verifiers import Verifier
 
 _NAMED: dict[str, Callable[[float], Verifier]] = {
-    "math": lambda timeout: verifiers.math(timeout=timeout),
+    "math": lambda timeout: math_verifier.math(timeout=timeout),
     "number": lambda timeout: verifiers.number(),
     "exact": lambda timeout: verifiers.exact(),
     "world": lambda timeout: verifiers.world(),
@@ -66,6 +66,8 @@ def resolve_rewards(specs: Sequence[str], *, timeout: float) -> list[RewardFunct
 def _resolve(spec: str, timeout: float) -> RewardFunction:
     if spec in _NAMED:
         return _NAMED[spec](timeout)
+    if spec.startswith("math:"):
+        return math_verifier.math(spec.removeprefix("math:"), timeout=timeout)
     if spec.startswith("regex:"):
         return verifiers.by_regex(spec.removeprefix("regex:"), timeout=timeout)
     if ":" not in spec:

@@ -1,7 +1,8 @@
 """The named verifiers: what each reads in a completion, and when that equals the gold answer.
 
 ==========  ==========================================================================================================
-math        math-verify: the completion's last boxed or final expression equals the gold symbolically
+math        the completion's stated answer (boxed, announced, or last) equals the gold, by :mod:`dopr.tasks.math_verifier`;
+            ``math:boxed`` or ``math:boxed,final`` read only what is boxed, or boxed or announced
 number      the last number in the completion equals the gold; ``$``, ``%`` and thousands separators mean nothing
 exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
@@ -20,13 +21,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from dopr.errors import RewardError
-from dopr.tasks.answers import gold_from_text, gold_text, last_boxed, last_number, number_text, parse_number
+from dopr.tasks.answers import gold_from_text, gold_text, last_number, number_text, parse_number
 from dopr.tasks.guard import COUNTERS
 from dopr.tasks.pool import Failure, WorkerPool
 
@@ -207,60 +207,6 @@ def by_regex(pattern: str, *, timeout: float) -> Verifier:
             return Failure.TIMEOUT
 
     return Verifier("regex", _each(judge), extract, None)
-
-
-def math(*, timeout: float) -> Verifier:
-    """The completion's answer equals the gold by math-verify, in worker processes with ``timeout`` seconds for each."""
-    _require("math_verify", "math", "math")
-    pool = WorkerPool("dopr.tasks.verifiers:judge_math", timeout=timeout)
-    # math-verify's own limit on each step lets it go on with its other readings; the pool's is on all of it.
-    step = max(1, int(timeout / 2))
-
-    def judge(texts: Sequence[str], golds: Sequence[str]) -> list[Judgement]:
-        values = pool.run([[text, gold, step] for text, gold in zip(texts, golds, strict=True)])
-        return [Failure.TIMEOUT if value == "late" else value for value in values]
-
-    def extract(text: str) -> str | None:
-        boxed = last_boxed(text)
-        value = last_number(text) if boxed is None else parse_number(boxed)
-        if value is not None:
-            return number_text(value)
-        return "".join(boxed.split()) if boxed else None
-
-    return Verifier("math", judge, extract, _boxed)
-
-
-def judge_math(item: Any) -> float | str | None:
-    """Runs in a worker: ``[text, gold, seconds per step]`` to 1.0, 0.0, "late" (0.0 after a step that took too long), or
-    None where the gold cannot be read.
-    """
-    from math_verify import parse, verify
-
-    if item is None:
-        return None
-    text, gold, step = item
-    wanted = _parsed_gold(gold, step)
-    if not wanted:
-        return None
-    started = time.monotonic()
-    if verify(wanted, parse(text, parsing_timeout=step), timeout_seconds=step):
-        return 1.0
-    return "late" if time.monotonic() - started >= step else 0.0
-
-
-@lru_cache(maxsize=4096)
-def _parsed_gold(gold: str, step: int) -> Any:
-    from math_verify import parse
-
-    return parse(_boxed(gold), parsing_timeout=step)
-
-
-_IN_DOLLARS = re.compile(r"(?<!\\)\$.+(?<!\\)\$", re.DOTALL)
-
-
-def _boxed(gold: str) -> str:
-    """math-verify reads LaTeX only inside a box or dollars; a gold is as a rule bare."""
-    return gold if "\\boxed{" in gold or _IN_DOLLARS.search(gold) else f"\\boxed{{{gold}}}"
 
 
 def gym(*, timeout: float) -> Verifier:

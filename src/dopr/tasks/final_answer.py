@@ -1,0 +1,315 @@
+r"""Where a completion states its answer: in a box, after "the answer is", or last of all.
+
+The rules, of which any part can be asked for:
+
+========  ============================================================================================================
+boxed     ``\boxed{...}`` (also ``\fbox``), braces balanced; empty boxes are passed over
+final     a value right after "(final) answer is/:/=", ``####``, a line's ``A:``, or in ``<answer>`` tags
+last      the last mathematical value of the text, where nothing is boxed or announced
+========  ============================================================================================================
+
+Boxes and announcements are statements; **the latest statement counts**, so "\boxed{5}. No: the answer is 6" answers 6.
+Statements with only connecting words between them ("or", "and", "it could also be", nothing) are one answer of several
+parts: a completion that lists candidates answers with the list, which no single gold equals. The same holds for "5 or 6"
+after one announcement. Text up to ``</think>`` is not read; in an unclosed ``<think>`` nothing but statements counts.
+
+Only the last 100,000 characters are read. Everything here takes time linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dopr.tasks.quantities import UNITS
+from dopr.tasks.value_text import OR, value_at, values
+
+#: The extraction rules.
+RULES = ("boxed", "final", "last")
+
+_READ = 100_000
+_LAST = 4_000  # the rule "last" looks for the last value in this many characters at the end
+
+_BOX_TOKEN = re.compile(
+    r"\\(?:boxed|fbox|framebox)\s*(?P<open>\{)|\\(?:boxed|fbox)\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?)|\\.|[{}]", re.DOTALL
+)
+_UNBOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*")
+_BRACED = re.compile(r"\A\{([^{}]*)\}\Z")
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_ANNOUNCED = re.compile(
+    r"####"
+    r"|^[ \t>*_]*A[*_]*\s*:(?=[^\n]*\S)"
+    r"|\banswers?\b(?P<gap>[^.\n$\\0-9]{0,60}?)\b(?:is|are|was|equals|be|becomes)\b"
+    r"|(?:^[^\w\n]*(?:\w+\s+){0,2}|\bfinal\s+)answers?\b[^.\n$\\0-9]{0,40}?(?:[:=]|[*_]+\s*\n)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_FILLER = re.compile(
+    r"(?:[\s:*_`~]|\b(?:therefore|thus|then|hence|indeed|simply|just|clearly|now|exactly|precisely|approximately|about|around|"
+    r"equal|to|given|by|either|both)\b,?|\bthe\s+(?:number|value)\b(?:\s+of\b)?|=(?!=))*",
+    re.IGNORECASE,
+)
+_CONNECTING = frozenset(
+    [
+        "a",
+        "also",
+        "alternatively",
+        "an",
+        "and",
+        "another",
+        "answer",
+        "answers",
+        "are",
+        "as",
+        "be",
+        "both",
+        "by",
+        "candidate",
+        "can",
+        "could",
+        "decimal",
+        "either",
+        "else",
+        "equal",
+        "equals",
+        "even",
+        "final",
+        "form",
+        "fraction",
+        "given",
+        "gives",
+        "hence",
+        "in",
+        "is",
+        "it",
+        "its",
+        "maybe",
+        "may",
+        "might",
+        "more",
+        "of",
+        "option",
+        "or",
+        "other",
+        "perhaps",
+        "possible",
+        "possibly",
+        "probably",
+        "simplified",
+        "simplify",
+        "simplifies",
+        "so",
+        "solution",
+        "solutions",
+        "that",
+        "the",
+        "then",
+        "therefore",
+        "these",
+        "this",
+        "thus",
+        "to",
+        "value",
+        "which",
+        "with",
+    ]
+)
+_NAMED = re.compile(r"\b[A-Za-z]\s*=")
+_WORD = re.compile(r"[A-Za-z']+")
+_OR = re.compile(
+    r"(?P<between>[^.!?\n0-9=]{0,40}?)\b(?:or|alternatively|maybe|perhaps|possibly)\b(?P<then>[^.!?\n0-9$\\]{0,30})"
+)
+_OR_BEFORE = re.compile(r"(?:[0-9)}\]$%]|\b[A-Za-z])\s*,?\s*(?:\w+\s+)?\bor\b[\s\w]{0,20}[$*\s]*$")
+_REASON = re.compile(r"\b(?:because|since|as|if|when|where|for|whether)\b", re.IGNORECASE)
+_NO_IDEA = re.compile(
+    r"(?:\b(?:do|does|did|can|could|am|is|are|was)(?:\s+not|n't|n’t)|\bcannot|\bunable\s+to|\bno)\s+(?:\w+\s+){0,2}?"
+    r"(?:know|sure|idea|determined?|solved?|answer(?:ed)?|certain|tell|figure)\b|\b(?:unsure|(?:not|n't)\s+sure)\b",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|n’t|\bnever)\s+(?:(?:be|equal|to|necessarily|really|exactly)\s+){0,3}\W*$", re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$|\*)|\n|$")
+_EQUALS = re.compile(r"(?<![<>!:\\])=|\\approx|\\equiv|\\Rightarrow|\\implies|\\to\b|≈|→|⇒")
+_CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's calculator notes
+_ALIGNED = re.compile(
+    r"\\begin\{(align|gather|equation|aligned|eqnarray|split|multline)\*?\}(.*)\\end\{\1\*?\}\Z", re.DOTALL
+)
+_UNIT = re.compile(r"\s((?!in\b)[A-Za-z]{2,})\b")
+_UNREAD = "?"  # what stands before an "or"; it need not be read to see that the completion does not commit itself
+_FULL_WIDTH = {chr(0xFEE0 + ord(c)): c for c in "+-./()=%,"} | {"−": "-", "–": "-", "﹣": "-"}
+_FULL_WIDTH |= dict.fromkeys("\u00a0\u202f\u2009", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The answer of a completion."""
+
+    #: One text, or several where the completion states several answers side by side.
+    parts: tuple[str, ...]
+    #: The rule that found it: boxed, final or last.
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    start: int
+    end: int
+    parts: tuple[str, ...]
+    rule: str
+
+
+def find_answer(text: str, rules: Collection[str] = RULES) -> Stated | None:
+    """The answer that ``text`` ends with by ``rules``; None where it states none."""
+    text = _CALCULATION.sub("", plain_digits(text[-_READ:]))
+    _, closed, rest = text.rpartition("</think>")
+    if closed:
+        text = rest
+    statements = _boxes(text) if "boxed" in rules else []
+    if "final" in rules:
+        statements = _outside(_announcements(text), statements)
+    if statements:
+        return _latest(text, statements)
+    if "final" in rules and (words := _words(text)) is not None:
+        return words
+    if "last" not in rules or (not closed and "<think>" in text):
+        return None
+    return _last(text[-_LAST:])
+
+
+def plain_digits(text: str) -> str:
+    """``text`` with the decimal digits of every script as ASCII ones; superscripts and circled digits stay as they are."""
+    if text.isascii():
+        return text
+    return "".join(
+        str(unicodedata.decimal(c)) if not c.isascii() and unicodedata.category(c) == "Nd" else _FULL_WIDTH.get(c, c)
+        for c in text
+    )
+
+
+def _boxes(text: str) -> list[_Statement]:
+    """The outermost boxes that are closed and not empty."""
+    found: list[_Statement] = []
+    opened: list[tuple[bool, int, int]] = []  # of each open brace: whether a box's, its start, the start of its content
+    for token in _BOX_TOKEN.finditer(text):
+        if token["open"]:
+            opened.append((True, token.start(), token.end()))
+        elif token["bare"]:
+            found.append(_Statement(token.start(), token.end(), (token["bare"],), "boxed"))
+        elif token[0] == "{":
+            opened.append((False, token.start(), token.end()))
+        elif token[0] == "}" and opened:
+            is_box, start, content = opened.pop()
+            inside = _UNBOX.sub("", text[content : token.start()]).strip()
+            inside = _BRACED.sub(r"\1", inside)
+            if is_box and inside.strip("{}$. \\"):
+                while found and found[-1].start > start:  # boxes inside this one
+                    found.pop()
+                found.append(_Statement(start, token.end(), _with_doubt(text, start, token.end(), inside), "boxed"))
+    return found
+
+
+def _announcements(text: str) -> list[_Statement]:
+    found = []
+    for match in _TAGGED.finditer(text):
+        inside = find_answer(match[1], ("boxed", "final"))
+        parts = inside.parts if inside is not None else (match[1].strip(),)
+        if any(parts):
+            found.append(_Statement(match.start(), match.end(), parts, "final"))
+    for match in _ANNOUNCED.finditer(text):
+        if match["gap"] and re.search(r"\b(?:choices?|options?|not|isn't)\b", match["gap"], re.IGNORECASE):
+            continue
+        filler = _FILLER.match(text, match.end())
+        start = filler.end() if filler else match.end()
+        value, end = _with_unit(text, *value_at(text, start))
+        if value is not None:
+            found.append(_Statement(match.start(), end, _with_doubt(text, start, end, value), "final"))
+    return sorted(found, key=lambda s: s.start)
+
+
+def _with_unit(text: str, value: str | None, end: int) -> tuple[str | None, int]:
+    """A value and the known unit in words behind it."""
+    word = _UNIT.match(text, end)
+    if value is None or not value[-1].isdigit() or word is None or word[1].lower() not in UNITS:
+        return value, end
+    return f"{value} {word[1]}", word.end()
+
+
+def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:
+    """``value`` and the other candidates that "or" ties to it in its sentence: "5 apples, or maybe 6"."""
+    parts = [part.strip() for part in value.split(OR)]
+    after = _OR.match(text, end, min(len(text), end + 120))
+    if after is not None and not _REASON.search(after["between"]) and not _REASON.search(after["then"]):
+        other, _ = value_at(text, after.end())
+        if other is not None:
+            parts += other.split(OR)
+    beside = text[max(0, start - 300) : start]
+    if _OR_BEFORE.search(beside[-60:].rpartition("\n")[2]) and "\\boxed" not in beside:
+        before = values(beside)
+        parts.insert(0, before[-1][2] if before else _UNREAD)
+    return tuple(parts)
+
+
+def _outside(announcements: list[_Statement], boxes: list[_Statement]) -> list[_Statement]:
+    """Boxes and announcements in order, without the announcements inside a box and the boxes inside an announcement."""
+    kept = [a for a in announcements if not any(b.start <= a.start < b.end for b in boxes)]
+    free = [b for b in boxes if not any(a.start <= b.start < a.end for a in kept)]
+    return sorted([*kept, *free], key=lambda s: s.start)
+
+
+def _latest(text: str, statements: list[_Statement]) -> Stated:
+    run = [statements[-1]]
+    for statement in reversed(statements[:-1]):
+        gap = _NAMED.sub("", text[statement.end : run[0].start])
+        if len(gap) > 100 or any(word.lower() not in _CONNECTING for word in _WORD.findall(gap)):
+            break
+        if re.search(r"[0-9]", gap):
+            break
+        run.insert(0, statement)
+    later = [part for s in run[1:] for part in s.parts if part != _UNREAD]
+    return Stated(tuple(dict.fromkeys([*run[0].parts, *later])), run[-1].rule)
+
+
+def _words(text: str) -> Stated | None:
+    """A short text after the last announcement: "The answer is Evelyn."."""
+    for match in reversed(list(_ANNOUNCED.finditer(text))):
+        filler = _FILLER.match(text, match.end())
+        start = filler.end() if filler else match.end()
+        stop = _SENTENCE_END.search(text, start)
+        said = text[start : stop.start() if stop else len(text)].strip(" *_\"'`,;:$")
+        if said and len(said) <= 60 and len(said.split()) <= 4 and not _NO_IDEA.search(said):
+            return Stated((said,), "final")
+    return None
+
+
+def _last(text: str) -> Stated | None:
+    if _NO_IDEA.search(text[-300:]):
+        return None
+    unclosed = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    if unclosed >= 0 and "}" not in text[unclosed:]:  # cut off inside its answer
+        return None
+    for start, end, value in reversed(values(text)):
+        bare = value.strip(" .{}")
+        if len(bare) == 1 and not bare.isdigit():  # a lone variable named in a closing remark
+            continue
+        if _DENIED.search(text[max(0, start - 60) : start]):
+            return None
+        shown, end = _with_unit(text, _right_side(value), end)
+        parts = _with_doubt(text, start, end, shown or value)
+        return Stated(parts, "last")
+    return None
+
+
+def _right_side(value: str) -> str:
+    """The end of a chain of computations; an equation with variables stays whole."""
+    aligned = _ALIGNED.match(value.strip())
+    if aligned is not None:
+        lines = [line for line in aligned[2].split("\\\\") if line.strip(" \n&.")]
+        value = (lines[-1] if lines else "").rpartition("=")[2].replace("&", " ").strip(" \n.,") or value
+    if "," in value or OR in value or "\\begin" in value:
+        return value
+    sides = _EQUALS.split(value)
+    if len(sides) > 1 and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", "".join(sides[:-1])):
+        return sides[-1].strip() or value
+    return value
