@@ -123,6 +123,10 @@ class TrainSettings(ProblemSettings):
     )
     target: float | None = _opt(None, "Accuracy at which to stop early.")
     save_every: int = _opt(0, "Checkpoint every so many updates, for --resume; 0 = only at the end.")
+    probe: int | None = _opt(
+        None,
+        "Held-out prompts on which base success and the KL of updates are measured, for dopr bound; 0 = off; default 32 for the tiny policy, else 8.",
+    )
     warn_constant: int = _opt(16, "Warn after so many rounds in a row without a mixed group; 0 = never.")
     stop_constant: int = _opt(0, "Stop after so many rounds in a row without a mixed group; 0 = never.")
     trainer: dict[str, Any] = _opt(dict, "Any TRL GRPOConfig field as NAME=VALUE, such as beta=0.01; repeatable.")
@@ -138,7 +142,7 @@ class TrainSettings(ProblemSettings):
             raise ConfigError(
                 "temperature is 0: all rollouts of a group would be equal. Set it above 0 (1.0 is usual)."
             )
-        for name in ("lora", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
+        for name in ("lora", "probe", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):

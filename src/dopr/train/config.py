@@ -76,6 +76,11 @@ class DoPRConfig(GRPOConfig):
         default=0, metadata={"help": "Stop after this many rounds in a row without a single mixed group; 0 = never."}
     )
 
+    dopr_probe: int = field(
+        default=0,
+        metadata={"help": "Prompts on which the KL of updates is measured, for dopr bound (docs/theory.md); 0 = off."},
+    )
+    dopr_probe_every: int = field(default=16, metadata={"help": "Measure one update in so many."})
     dopr_force_resume: bool = field(
         default=False, metadata={"help": "Resume although data, model or settings differ from the checkpoint's."}
     )
@@ -87,6 +92,11 @@ class DoPRConfig(GRPOConfig):
         if isinstance(self.dopr_options, str):
             raise ConfigError(
                 f'dopr_options must be a mapping; got the text {self.dopr_options!r}. Give JSON like {{"ucb": 0.1}}.'
+            )
+        if self.dopr_probe < 0 or self.dopr_probe_every < 1:
+            raise ConfigError(
+                f"dopr_probe is {self.dopr_probe} and dopr_probe_every {self.dopr_probe_every}; use 0 or more prompts, every 1 or "
+                "more updates."
             )
         make_options(check_strategy(self.dopr_strategy), self.options)
         self.selector_config()  # reject impossible values before any model is loaded

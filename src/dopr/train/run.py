@@ -24,6 +24,7 @@ from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
+from dopr.train.measure import base_event, probe_size, probe_summary
 from dopr.train.prepare import (
     Prepared,
     completion_length,
@@ -36,6 +37,7 @@ from dopr.train.prepare import (
     run_directory,
     use_chat,
 )
+from dopr.train.probe import draw_prompts
 from dopr.train.scoring import CombinedReward
 from dopr.train.state import STATE_FILE
 
@@ -87,7 +89,9 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
             target=settings.target,
             progress=progress,
         )
-        trainer = _trainer(prepared, model, tokenizer, to_rows(prepared.problems, **columns), directory, callback)
+        rows = to_rows(prepared.problems, **columns)
+        probe_rows = draw_prompts(held_out or rows, probe_size(settings, tiny=is_tiny(model)), settings.seed)
+        trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
         callback.trainer = trainer
         resolved = {
             "model": prepared.model, "rewards": list(prepared.reward_names), "learning_rate": trainer.args.learning_rate,
@@ -108,6 +112,10 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
             f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}"
         )
         before = None if resuming else callback.evaluate(trainer)
+        if probe_rows and main and trainer.events and not resuming:
+            live = trainer.accelerator.unwrap_model(trainer.model)
+            base = base_event(live, tokenizer, probe_rows, scorer, sampling, settings, trainer.num_generations)
+            trainer.events.write("base", **base)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     after = callback.evaluate(trainer)
     if main:
@@ -122,8 +130,9 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
 
 
 def _trainer(
-    prepared: Prepared, model: Any, tokenizer: Any, rows: list[dict[str, Any]], directory: Path, callback: RunCallback
-) -> Any:
+    prepared: Prepared, model: Any, tokenizer: Any, rows: list[dict[str, Any]], directory: Path, callback: RunCallback,
+    probe_prompts: list[Any],
+) -> Any:  # fmt: skip
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -148,14 +157,14 @@ def _trainer(
         "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_wrong_cap": s.wrong_cap,
         "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_options": s.option or None,
         "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
-        "dopr_stop_constant": s.stop_constant,
+        "dopr_stop_constant": s.stop_constant, "dopr_probe": len(probe_prompts),
     } | s.trainer  # fmt: skip
     _check_trainer_settings(s.trainer, DoPRConfig)
     try:
         trainer = DoPRTrainer(
             model=model, reward_funcs=list(prepared.rewards), args=DoPRConfig(**values),
             train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[callback],
-            peft_config=_lora(s.lora),
+            peft_config=_lora(s.lora), probe_prompts=probe_prompts,
         )  # fmt: skip
     except DoprError:
         raise
@@ -274,7 +283,7 @@ def _summary(
         "informative_share": outcomes.count("mixed") / len(outcomes) if outcomes else None,
         "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
         "target": target, "reached": next((e["spent"] for e in evaluations if e["accuracy"] >= (target or 2)), None),
-        "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}",
+        "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}", "probe": probe_summary(events),
     }  # fmt: skip
     if after is not None:
         first = eval_event(before) if before is not None else evaluations[0]

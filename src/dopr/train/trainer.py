@@ -32,6 +32,7 @@ from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
 from dopr.train.metadata import metadata_of
+from dopr.train.probe import KLProbe, draw_prompts
 from dopr.train.resume import Resumable
 from dopr.train.round import Round, RoundRunner
 from dopr.train.watch import ConstantWatch
@@ -93,6 +94,8 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         selector: A ready ``Selector`` over the dataset's ids; default: built from ``args.dopr_strategy``.
         features: Prompt features of shape (len(train_dataset), D) for strategies that share evidence between prompts;
             default: computed from the policy when ``args.dopr_features`` is ``hidden``.
+        probe_prompts: Prompts on which ``args.dopr_probe`` measures each update's KL, text or chat messages; default: drawn from
+            ``train_dataset``. Theorem T2 speaks of the success on prompts like these.
 
     Attributes:
         selector: The strategy in use.
@@ -112,6 +115,7 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         *args: Any,
         selector: Selector | None = None,
         features: NDArray[np.floating] | None = None,
+        probe_prompts: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -159,6 +163,9 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         self._watch = ConstantWatch(self.args.dopr_warn_constant, self.args.dopr_stop_constant)
         path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
         self.events = EventLog(path) if self.accelerator.is_main_process else None
+        if self.args.dopr_probe:
+            candidates = list(self.train_dataset["prompt"]) if probe_prompts is None else probe_prompts
+            self.add_callback(KLProbe(self, draw_prompts(candidates, self.args.dopr_probe, self.args.seed)))
 
     # -- data: tickets instead of prompts ------------------------------------------------------------------------
 
