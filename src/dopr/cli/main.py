@@ -65,6 +65,39 @@ def compare(config_file: str | None, **flags: Any) -> None:
 
 
 @cli.command()
+@click.argument("trace", metavar="TRACE")
+@click.option(
+    "--strategies", multiple=True, default=("all",), help="all, or names, comma-separated or repeated. [default: all]"
+)
+@click.option("--seeds", default=5, show_default=True, help="Runs per strategy.")
+@click.option("--budget", default="rollouts=4000", show_default=True, help="Rollouts per run, as rollouts=N.")
+@click.option("--group-size", type=int, help="Rollouts per group; default: the trace's.")
+@click.option("--prompts-per-round", type=int, help="Prompts per round; default: the strategy's.")
+@click.option("--candidates", type=int, help="Candidate batch; default: the smaller of 128 and the pool.")
+@click.option("--output", help="JSON file for the figures.")
+def replay(trace: str, **flags: Any) -> None:
+    """Run strategies against a recorded trace, without a model: a run directory, or JSON {id: [accuracy per visit]}."""
+    from dopr.cli.replay import run_replay
+
+    run_replay(trace, **flags)
+
+
+@cli.command()
+@click.argument("trace", metavar="TRACE")
+@click.option(
+    "--by", default="std", show_default=True, help="Ranking: std (1-shot RLVR), limr, variance or disagreement."
+)
+@click.option("--top", default=16, show_default=True, help="How many problems.")
+@click.option("--data", help="The problems that the ids name; default: those of the run.")
+@click.option("--output", help="Problem file (.jsonl) to write, best first.")
+def rank(trace: str, **flags: Any) -> None:
+    """Rank problems by what they taught: from a run directory, or JSON {id: [accuracy per visit]}."""
+    from dopr.cli.replay import run_rank
+
+    run_rank(trace, **flags)
+
+
+@cli.command()
 @click.argument("run_dir", metavar="RUN")
 def report(run_dir: str) -> None:
     """Write the HTML report of a run directory again."""

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,12 @@ def run_jobs(
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
                 target = directory / job.slug
-                process = context.Process(
+                child: BaseProcess = context.Process(
                     target=_run, args=(asdict(job.settings), str(target), threads, keep_policies), name=job.slug
                 )
-                process.start()
-                running[process] = (job, time.monotonic())
-            multiprocessing.connection.wait([process.sentinel for process in running])
+                child.start()
+                running[child] = (job, time.monotonic())
+            wait([process.sentinel for process in running])
             for process in [p for p in running if not p.is_alive()]:
                 job, started = running.pop(process)
                 process.join()

@@ -319,9 +319,9 @@ class Selector(ABC):
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.scale.low, self.scale.high = map(float, state["scale"])
         self.memory.load_state_dict(state["memory"])
-        rows = self._stored_rows(state)
+        rows, stored = self._stored_rows(state), state["estimators"]
         for name, estimator in self.estimators().items():
-            estimator.load_state_dict(state["estimators"][name], rows if estimator.per_prompt else None)
+            estimator.load_state_dict(stored[name], rows if estimator.per_prompt else None)
 
     def _stored_rows(self, state: dict[str, Any]) -> Rows:
         """Where each stored prompt row lives now; -1 where the prompt is gone."""

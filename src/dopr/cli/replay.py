@@ -1,0 +1,170 @@
+"""``dopr replay`` and ``dopr rank`` on a terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dopr.budget import Budget
+from dopr.errors import ConfigError, RunError
+from dopr.rank import rank
+from dopr.replay import ReplayRow, replay, replay_row
+from dopr.runlog import CONFIG, read_config, write_json, write_lines
+from dopr.selection.registry import STRATEGIES, check_strategy
+from dopr.theory import selection_ceiling
+from dopr.trace import Trace, read_trace
+
+CONTROL = "random-one"
+
+
+def run_replay(
+    source: str, *, strategies: tuple[str, ...], seeds: int, budget: str, group_size: int | None,
+    prompts_per_round: int | None, candidates: int | None, output: str | None,
+) -> None:  # fmt: skip
+    """Replay every strategy, print the table, write JSON if asked."""
+    limit = Budget.parse(budget)
+    if limit.unit != "rollouts":
+        raise ConfigError(f"A replay spends rollouts only, so its budget cannot be {budget!r}. Give rollouts=N.")
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}; it must be at least 1.")
+    names = [n.strip() for text in strategies for n in text.split(",") if n.strip()]
+    names = list(dict.fromkeys(n for name in names for n in ([*STRATEGIES] if name == "all" else [name])))
+    for name in names:
+        check_strategy(name)
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise RunError(f"The folder of {output} does not exist. Make it first, or give another --output.")
+    trace = read_trace(source)
+    console = Console()
+
+    def runs_of(name: str) -> list[Any]:
+        return [
+            replay(trace, name, seed=seed, rollouts=int(limit.limit), group_size=group_size,
+                   prompts_per_round=prompts_per_round, candidates=candidates)
+            for seed in range(seeds)
+        ]  # fmt: skip
+
+    control = runs_of(CONTROL)
+    quiet = not console.is_terminal
+    rows = [
+        replay_row(name, control if name == CONTROL else runs_of(name), control)
+        for name in track(names, "replaying", console=console, transient=True, disable=quiet)
+    ]
+    rows.sort(key=lambda row: -row.per_hundred.estimate)
+    size = group_size or trace.group_size
+    rates = trace.rates(min(4 * trace.longest, 400))
+    recorded = float(((rates > 0) & (rates < 1)).mean())
+    ceiling = selection_ceiling(rates, size)
+    console.print(_table(rows, trace, int(limit.limit), seeds))
+    console.print(
+        f"Ceiling: {recorded:.0%} of the recorded groups are informative, so with whole groups no selector gains more than "
+        f"{1 / recorded:.2f}x over one random prompt here; from rates alone, {ceiling.random_share:.0%} of groups of {size} at "
+        f"random and at best {ceiling.best_share:.0%}, {ceiling.gain:.2f}x." if recorded else
+        "Ceiling: no recorded group is informative; no selector can find one.", highlight=False,
+    )  # fmt: skip
+    console.print(
+        "A replay shows who finds informative groups and predicts success, not who teaches most: the recorded policy "
+        "improves as it did, whatever is picked.", highlight=False, style="dim",
+    )  # fmt: skip
+    if output is not None:
+        stored = [_plain(asdict(row)) for row in rows]
+        write_json(Path(output), {
+            "trace": trace.source, "budget": budget, "seeds": seeds, "group_size": size,
+            "recorded_informative": recorded, "ceiling": asdict(ceiling), "strategies": stored,
+        })  # fmt: skip
+        console.print(f"{output}", highlight=False, soft_wrap=True)
+
+
+def _table(rows: list[ReplayRow], trace: Trace, budget: int, seeds: int) -> Table:
+    table = Table(
+        title=f"{len(trace.ids)} prompts of {Path(trace.source).name}, {budget:,} rollouts, {seeds} seeds",
+        title_justify="left",
+    )  # fmt: skip
+    table.add_column("strategy")
+    for name in ("per 100", "x random-one", "mixed", "seen", "Brier", "pooled", "ECE"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        g = row.gain
+        gain = "-" if np.isnan(g.estimate) else f"{g.estimate:.2f} [{g.low:.2f}, {g.high:.2f}]"
+        if row.strategy != CONTROL and not np.isnan(g.estimate) and g.low <= 1 <= g.high:
+            gain += " ="
+        table.add_row(
+            row.strategy, f"{row.per_hundred.estimate:.1f}", gain, f"{row.informative:.0%}", f"{row.coverage:.0%}",
+            *("-" if v is None else f"{v:.3f}" for v in (row.brier, row.brier_pooled, row.calibration_error)),
+        )  # fmt: skip
+    table.caption = (
+        "per 100: informative groups per hundred rollouts, and beside random-one with 95 % intervals (= no difference shown). "
+        "mixed: share of informative groups. seen: share of prompts picked. Brier: of the predicted success, beside that of "
+        "the running mean (pooled). ECE: expected calibration error."
+    )
+    return table
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.round(value, 4).tolist()
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def run_rank(source: str, *, by: str, top: int, data: str | None, output: str | None) -> None:
+    """Print the best problems; write them as a problem file if asked."""
+    if top < 1:
+        raise ConfigError(f"top is {top}; it must be at least 1.")
+    trace = read_trace(source)
+    best = rank(trace, by)[:top]
+    console = Console()
+    table = Table(title=f"{len(best)} of {len(trace.ids)} prompts by {by}", title_justify="left")
+    table.add_column("id")
+    for name in (by, "visits", "first", "last"):
+        table.add_column(name, justify="right")
+    for prompt, score in best:
+        visits = trace.visits[prompt]
+        table.add_row(prompt, f"{score:.3f}", str(len(visits)), f"{visits[0].rate:.2f}", f"{visits[-1].rate:.2f}")
+    console.print(table)
+    if output is not None:
+        _write_problems(source, [prompt for prompt, _ in best], data, Path(output))
+        console.print(f"{output}", highlight=False, soft_wrap=True)
+
+
+def _write_problems(source: str, wanted: list[str], data: str | None, output: Path) -> None:
+    from dopr.tasks.problems import load_problems
+
+    console = Console(stderr=True)
+
+    def on_bad(text: str) -> None:
+        console.print(f"Left out: {text}", highlight=False, soft_wrap=True)
+
+    if data is None and (Path(source) / CONFIG).exists():
+        s = read_config(Path(source))["settings"]
+        problems = load_problems(
+            s["data"], prompt_column=s["prompt_column"], answer_column=s["answer_column"], id_column=s["id_column"],
+            split=s["split"] or "train", size=s["size"], seed=s["seed"], require_answer=False, on_bad=on_bad,
+        )  # fmt: skip
+    elif data is not None:
+        problems = load_problems(data, require_answer=False, on_bad=on_bad)
+    else:
+        raise ConfigError(f"{source} has ids but no problems. Give the problems they name with --data.")
+    by_id = {p.id: p for p in problems}
+    if missing := [prompt for prompt in wanted if prompt not in by_id]:
+        raise ConfigError(
+            f"{len(missing)} of the {len(wanted)} ranked prompts, such as {missing[0]!r}, are not in "
+            f"{data or 'the data of the run'}, whose ids look like {next(iter(by_id))!r}. Give the problems of this trace."
+        )
+    if output.exists():
+        raise RunError(f"{output} exists already. Give another --output, or remove it.")
+    lines = [
+        json.dumps({**p.extra, "id": p.id, "prompt": p.prompt, "answer": p.answer}, ensure_ascii=False, default=str)
+        for p in (by_id[prompt] for prompt in wanted)
+    ]
+    try:
+        write_lines(output, lines)
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror}. Give another --output.") from None

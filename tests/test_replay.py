@@ -1,0 +1,265 @@
+"""Traces, replays and rankings, against brute force and through the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dopr.errors import ConfigError, RunError
+from dopr.rank import RANKINGS, rank
+from dopr.replay import metadata_of_trace, replay, replay_row
+from dopr.selection import STRATEGIES
+from dopr.tasks.problems import load_problems
+from dopr.trace import Trace, Visit, read_trace
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "accuracy_trace_dsr_sub.json"
+
+
+def published(tmp_path: Path, series: dict[str, list[float]]) -> Path:
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(series))
+    return path
+
+
+def flat_trace(rates: dict[str, float], visits: int = 10) -> Trace:
+    return Trace(
+        source="made", group_size=8, categories={},
+        visits={i: [Visit(when=(v + 0.5) / visits, rate=r) for v in range(visits)] for i, r in rates.items()},
+    )  # fmt: skip
+
+
+def run_dir(tmp_path: Path, rounds: list[list[tuple[str, list[float | None], float | None]]]) -> Path:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    lines = []
+    for number, picks in enumerate(rounds, 1):
+        events = []
+        for prompt, rewards, disagreement in picks:
+            scored = [r for r in rewards if r is not None]
+            events.append(
+                {"id": prompt, "rewards": rewards, "success": float(np.mean(scored)) if scored else None,
+                 "disagreement": disagreement, "skill": None}
+            )  # fmt: skip
+        lines.append(json.dumps({"kind": "round", "round": number, "picks": events}))
+    (directory / "events.jsonl").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def dopr(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "dopr", *arguments], capture_output=True, text=True, check=False)
+
+
+# -- traces --------------------------------------------------------------------------------------------------------
+
+
+def test_a_published_trace_is_read_with_its_group_size(tmp_path: Path) -> None:
+    trace = read_trace(published(tmp_path, {"7": [0.0, 0.25, 1.0], "9": [0.75], "3": []}))
+    assert trace.ids == ["7", "9"]
+    assert trace.group_size == 4
+    assert [v.when for v in trace.visits["7"]] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
+    assert trace.rates(6).T.tolist() == [[0, 0, 0.25, 0.25, 1, 1], [0.75] * 6]
+    assert read_trace(published(tmp_path, {"a": [1 / 3, 0.1234567]})).group_size == 8  # nothing explains it
+
+
+def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
+    rounds: Any = [
+        [("a", [1.0, 0.0], 1.0), ("b", [None, None], None)],
+        [("a", [1.0, 1.0], 0.0)],
+        [("c", [0.0, None], 0.0)],
+        [("a", [0.0, 0.0, 1.0, 1.0], 0.5)],
+    ]
+    trace = read_trace(run_dir(tmp_path, rounds))
+    assert {i: [(v.when, v.rate, v.rollouts) for v in visits] for i, visits in trace.visits.items()} == {
+        "a": [(0.125, 0.5, 2), (0.375, 1.0, 2), (0.875, 0.5, 4)],
+        "c": [(0.625, 0.0, 1)],
+    }
+    assert trace.group_size == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "must be a JSON object"),
+        ("{}", "not be empty"),
+        ('{"a": 3}', "prompt 'a'.* list of accuracies"),
+        ('{"a": [0.5, 1.5]}', "between 0 and 1"),
+        ('{"a": [null]}', "between 0 and 1"),
+        ('{"a": [NaN]}', "between 0 and 1"),
+        ('{"a": [true]}', "between 0 and 1"),
+        ('{"a": []}', "no visit of any"),
+        ("{", "cannot be read as JSON"),
+    ],
+)
+def test_what_is_no_trace_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text(content)
+    with pytest.raises(RunError, match=message):
+        read_trace(path)
+
+
+def test_a_missing_or_empty_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is no"):
+        read_trace(tmp_path / "nothing.json")
+    with pytest.raises(RunError, match=r"holds no events\.jsonl"):
+        read_trace(tmp_path)
+    with pytest.raises(RunError, match="no scored group yet"):
+        read_trace(run_dir(tmp_path, [[("a", [None], None)]]))
+
+
+# -- replay --------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_counts_what_it_spends_and_finds_what_was_recorded() -> None:
+    trace = flat_trace(
+        {f"w{i}": 0.0 for i in range(30)} | {f"m{i}": 0.5 for i in range(30)} | {f"r{i}": 1.0 for i in range(40)}
+    )
+    run = replay(trace, "random-one", rollouts=4000, candidates=20)
+    assert run.rollouts == 4000 == 8 * run.groups
+    assert run.mixed + run.all_wrong + run.all_right == run.groups
+    assert run.informative == pytest.approx(0.3, abs=0.07)
+    assert run.all_right / run.groups == pytest.approx(0.4, abs=0.07)
+    assert run.coverage > 0.95
+    assert np.isnan(run.brier)
+    again = replay(trace, "random-one", rollouts=4000, candidates=20)
+    assert (again.mixed, again.coverage) == (run.mixed, run.coverage)
+
+
+def test_a_strategy_that_learns_where_the_mixed_groups_are_is_told_from_chance() -> None:
+    trace = flat_trace({f"w{i}": 0.0 for i in range(70)} | {f"m{i}": 0.5 for i in range(30)})
+    control = [replay(trace, "random-one", seed=s) for s in range(4)]
+    row = replay_row("learnability", [replay(trace, "learnability", seed=s) for s in range(4)], control)
+    assert row.gain.low > 2
+    assert row.informative > 0.8
+    assert row.brier is not None
+    assert row.brier_pooled is not None
+    assert row.brier < row.brier_pooled
+    assert row.calibration_error is not None
+    assert row.calibration_error < 0.1
+    assert replay_row("random-one", control, control).gain.estimate == 1
+
+
+def test_dropped_groups_count_and_further_rollouts_of_a_constant_group_may_succeed() -> None:
+    trace = flat_trace({f"w{i}": 0.0 for i in range(50)} | {f"m{i}": 0.5 for i in range(50)})
+    dapo = replay(trace, "dapo", rollouts=2000)
+    assert dapo.informative == pytest.approx(0.5, abs=0.1)
+    assert dapo.rollouts == 8 * dapo.groups
+    # reinforce-ada asks up to 32 rollouts of a recorded 0/8: some succeed at rate 1/18, none of the first eight can.
+    ada = replay(flat_trace({f"w{i}": 0.0 for i in range(50)}), "reinforce-ada", rollouts=6000)
+    expected = 1 - (17 / 18) ** 24 - 24 * (1 / 18) * (17 / 18) ** 23
+    assert ada.groups > 150
+    assert ada.mixed / ada.groups >= expected - 0.12
+
+
+def test_difficulty_and_categories_come_from_the_first_visit() -> None:
+    trace = flat_trace({f"p{i}": i / 10 for i in range(10)})
+    known = metadata_of_trace(trace)
+    assert known["difficulty"] == pytest.approx([1 - i / 10 for i in range(10)])
+    assert known["category"] == [f"fifth {5 - i // 2}" for i in range(10)]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_replays(name: str) -> None:
+    rates = np.random.default_rng(0).beta(0.6, 0.6, 40)
+    run = replay(flat_trace({f"p{i}": round(r * 8) / 8 for i, r in enumerate(rates)}), name, rollouts=400)
+    assert run.rollouts >= 400
+    assert 0 < run.coverage <= 1
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is absent")
+def test_the_real_trace_gives_what_is_known_of_it() -> None:
+    trace = read_trace(SHARED)
+    assert (len(trace.ids), trace.group_size) == (604, 8)
+    control = [replay(trace, "random-one", seed=s, rollouts=2000) for s in range(3)]
+    assert 0.45 < np.mean([r.informative for r in control]) < 0.6
+    learned = replay_row(
+        "learnability", [replay(trace, "learnability", seed=s, rollouts=2000) for s in range(3)], control
+    )
+    assert learned.gain.low > 1.2
+
+
+# -- rank ----------------------------------------------------------------------------------------------------------
+
+
+def test_rankings_equal_their_definitions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    series = {f"p{i}": (rng.integers(0, 9, 12) / 8).tolist() for i in range(20)}
+    trace = read_trace(published(tmp_path, series))
+    table = np.array(list(series.values()))
+    mean = table.mean(axis=0)
+    expected = {
+        "std": table.std(axis=1),
+        "variance": (table * (1 - table)).mean(axis=1),
+        "limr": 1 - ((table - mean) ** 2).sum(axis=1) / ((1 - mean) ** 2).sum(),
+    }
+    for by, scores in expected.items():
+        got = rank(trace, by)
+        assert [s for _, s in got] == sorted((s for _, s in got), reverse=True)
+        assert dict(got) == pytest.approx(dict(zip(series, scores, strict=True)))
+    with pytest.raises(ConfigError, match="does not say what the rollouts answered"):
+        rank(trace, "disagreement")
+    with pytest.raises(ConfigError, match=r"no ranking 'sdt'. Did you mean 'std'"):
+        rank(trace, "sdt")
+    assert set(RANKINGS) == {*expected, "disagreement"}
+
+
+def test_disagreement_is_ranked_from_a_run(tmp_path: Path) -> None:
+    trace = read_trace(
+        run_dir(tmp_path, [[("a", [0.0, 0.0], 0.2)], [("b", [0.0, 0.0], 0.9)], [("a", [0.0, 1.0], 0.4)]])
+    )
+    assert rank(trace, "disagreement") == [("b", 0.9), ("a", pytest.approx(0.3))]
+
+
+# -- command line --------------------------------------------------------------------------------------------------
+
+
+def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    trace = published(tmp_path, {f"q{i}": (rng.integers(0, 9, 6) / 8).tolist() for i in range(30)})
+    done = dopr(
+        "replay", str(trace), "--seeds", "2", "--budget", "rollouts=200", "--output", str(tmp_path / "replay.json")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Ceiling" in done.stdout
+    stored = json.loads((tmp_path / "replay.json").read_text())
+    assert {row["strategy"] for row in stored["strategies"]} == set(STRATEGIES)
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text(
+        "\n".join(json.dumps({"id": f"q{i}", "question": f"{i} + 1?", "answer": i + 1}) for i in range(30))
+    )
+    top = tmp_path / "top.jsonl"
+    done = dopr("rank", str(trace), "--by", "variance", "--top", "4", "--data", str(problems), "--output", str(top))
+    assert done.returncode == 0, done.stderr
+    best = [i for i, _ in rank(read_trace(trace), "variance")[:4]]
+    written = load_problems(str(top))
+    assert [p.id for p in written] == best
+    assert [p.answer for p in written] == [str(int(i[1:]) + 1) for i in best]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["replay", "{trace}", "--budget", "tokens=9"], "rollouts only"),
+        (["replay", "{trace}", "--seeds", "0"], "at least 1"),
+        (["replay", "{trace}", "--strategies", "mops"], "Did you mean 'mopps'"),
+        (["replay", "{trace}", "--strategies", "nowhere:Nothing"], "cannot be imported"),
+        (["replay", "{trace}", "--group-size", "1"], "at least 2 rollouts"),
+        (["replay", "{trace}", "--output", "/nonexistent/x.json"], "does not exist"),
+        (["replay", "missing.json"], "There is no missing.json"),
+        (["rank", "{trace}", "--top", "0"], "at least 1"),
+        (["rank", "{trace}", "--output", "x.jsonl"], "--data"),
+        (["rank", "{trace}", "--data", "nothing.jsonl", "--output", "x.jsonl"], "nothing.jsonl"),
+    ],
+)
+def test_wrong_use_is_refused_in_one_paragraph(tmp_path: Path, arguments: list[str], message: str) -> None:
+    trace = published(tmp_path, {"a": [0.5, 0.25], "b": [0.0, 1.0]})
+    done = dopr(*(a.format(trace=trace) for a in arguments))
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not Path("x.jsonl").exists()
