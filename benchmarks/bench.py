@@ -1,7 +1,7 @@
 """Speed, as figures and ratios measured in this one run: `make bench`.
 
 Start-up of the command line, selection per round against the pool's size, and the share of a real training round that
-selection takes.
+selection takes; verdicts of the maths verifier beside plain math-verify.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from verifier_bench import verifier_times
 
 from dopr.selection import SelectorConfig, make_selector
 
@@ -87,3 +88,4 @@ if __name__ == "__main__":
     help_times()
     selection_times()
     round_share()
+    verifier_times()

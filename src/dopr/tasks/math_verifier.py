@@ -56,7 +56,9 @@ def math(rules: str = "", *, timeout: float) -> Verifier:
             else:
                 verdicts[i] = float(verdict)
         asked = list(hard)
-        answers = pool.run([[list(wanted), _asked(parts), step] for wanted, parts in asked])
+        answers = pool.run(
+            [[list(wanted), _asked(parts), step] for wanted, parts in asked], keys=[wanted[0] for wanted, _ in asked]
+        )
         for (wanted, parts), answer in zip(asked, answers, strict=True):
             for i in hard[wanted, parts]:
                 verdicts[i] = _verdict(answer, parts)

@@ -21,9 +21,10 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Sequence
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from dopr.errors import RewardError
 #: Seconds that a worker may take to start and to import what it judges with.
 START_SECONDS = 120.0
 _MEMORY_BYTES = 4 << 30
+_MESSAGE = 8  # items sent to a worker at once; each still has its own time limit
 
 
 class Failure(Enum):
@@ -55,6 +57,7 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",  # the same verdict in every worker, whatever iterates over a set
         }
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from dopr.tasks.pool import serve; serve()"],
@@ -66,8 +69,10 @@ class _Worker:
         )
         self._to = cast(io.BufferedWriter, self._process.stdin)
         self._from = cast(io.BufferedReader, self._process.stdout)
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
         try:
-            started, reason = self.ask([judge, limit], START_SECONDS)
+            ((started, reason),) = self.ask([[judge, limit]], START_SECONDS)
         except (_LateError, _DiedError):
             raise RewardError(f"The worker process of the verifier {judge} did not start.") from None
         if not started:
@@ -77,24 +82,30 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, message: object, limit: float) -> list[Any]:
-        """Send one message; ``[worked, value]`` of the answer, waiting at most ``limit`` seconds for it."""
-        killer = threading.Timer(limit, self._process.kill)
-        killer.daemon = True
-        started = time.monotonic()
-        killer.start()
+    def ask(self, messages: Sequence[object], limit: float) -> Iterator[list[Any]]:
+        """Send messages; ``[worked, value]`` of each in turn, waiting at most ``limit`` seconds for each."""
         try:
-            self._to.write(json.dumps(message).encode() + b"\n")
+            self._to.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
             self._to.flush()
-            line = self._from.readline()
         except (OSError, ValueError):  # the pipe of a dead or closed worker
-            line = b""
-        finally:
-            killer.cancel()
-        if not line.endswith(b"\n"):
             self.kill()
-            raise _LateError if time.monotonic() - started >= limit else _DiedError
-        return cast(list[Any], json.loads(line))
+            raise _DiedError from None
+        for _ in messages:
+            try:
+                line = self._lines.get(timeout=limit)
+            except queue.Empty:
+                self.kill()
+                raise _LateError from None
+            if not line.endswith(b"\n"):
+                self.kill()
+                raise _DiedError
+            yield cast(list[Any], json.loads(line))
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._from:
+                self._lines.put(line)
+        self._lines.put(b"")  # it has ended
 
     def kill(self) -> None:
         self._process.kill()
@@ -106,6 +117,34 @@ class _Worker:
         for pipe in (self._to, self._from):
             with contextlib.suppress(OSError):
                 pipe.raw.close()
+
+
+class _Todo:
+    """Indices still to be judged: some preferred by each slot, taken by others when their own are done."""
+
+    def __init__(self, slots: int, preferences: Sequence[int]) -> None:
+        self._lock = threading.Lock()
+        self._queues: list[deque[int]] = [deque() for _ in range(slots)]
+        for index, preference in enumerate(preferences):
+            self._queues[preference % slots].append(index)
+
+    def take(self, slot: int) -> list[int]:
+        """A few indices, fewer towards the end, so that no worker sits idle behind a slow one."""
+        with self._lock:
+            own = self._queues[slot]
+            if own:
+                return [own.popleft() for _ in range(max(1, min(_MESSAGE, len(own) // 2)))]
+            longest = max(self._queues, key=len)
+            return [longest.pop()] if longest else []
+
+    def give_back(self, slot: int, indices: list[int]) -> None:
+        with self._lock:
+            self._queues[slot].extendleft(reversed(indices))
+
+    def clear(self) -> None:
+        with self._lock:
+            for waiting in self._queues:
+                waiting.clear()
 
 
 class WorkerPool:
@@ -126,62 +165,69 @@ class WorkerPool:
         self._lock = threading.Lock()
         _live.add(self)
 
-    def run(self, items: Sequence[object]) -> list[Any]:
+    def run(self, items: Sequence[object], keys: Sequence[str] | None = None) -> list[Any]:
         """Answers in the order of ``items``; a :class:`Failure` where the function raised or took too long.
+
+        Args:
+            items: JSON values.
+            keys: one per item; items of one key go to one worker while there is work for all, so that what it keeps
+                from one serves the next.
 
         Raises:
             RewardError: the workers cannot be started.
         """
         answers: list[Any] = [None] * len(items)
-        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for index in range(len(items)):
-            todo.put(index)
+        slots = min(len(self._workers), len(items))
+        todo = _Todo(slots, [zlib.crc32(key.encode("utf-8", "replace")) for key in keys] if keys else range(len(items)))
         errors: list[RewardError] = []
 
         def drain(slot: int) -> None:
-            with contextlib.suppress(queue.Empty):
-                while not errors:
-                    index = todo.get_nowait()
-                    try:
-                        answers[index] = self._judge(slot, items[index])
-                    except RewardError as error:
-                        errors.append(error)
+            while not errors and (indices := todo.take(slot)):
+                try:
+                    todo.give_back(slot, self._judge(slot, indices, items, answers))
+                except RewardError as error:
+                    errors.append(error)
 
         with self._lock:
-            threads = [
-                threading.Thread(target=drain, args=(slot,), daemon=True)
-                for slot in range(min(len(self._workers), len(items)))
-            ]
+            threads = [threading.Thread(target=drain, args=(slot,), daemon=True) for slot in range(1, slots)]
             try:
                 for thread in threads:
                     thread.start()
+                if slots:
+                    drain(0)
                 for thread in threads:
                     thread.join()
             except BaseException:  # Ctrl-C: leave no thread behind that still talks to a worker
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        todo.get_nowait()
+                todo.clear()
                 self._kill_all()
                 raise
         if errors:
             raise errors[0]
         return answers
 
-    def _judge(self, slot: int, item: object) -> Any:
-        for attempt in (1, 2):
+    def _judge(self, slot: int, indices: list[int], items: Sequence[object], answers: list[Any]) -> list[int]:
+        """Judge a few items; the indices of those that are left because one before them cost the worker its life."""
+        died_on = None
+        while indices:
             worker = self._workers[slot]
             if worker is None or not worker.alive():
                 worker = self._workers[slot] = _Worker(self.judge, self.timeout)
+            done = 0
             try:
-                worked, value = worker.ask(item, self.timeout)
+                for worked, value in worker.ask([items[i] for i in indices], self.timeout):
+                    answers[indices[done]] = value if worked else Failure.ERROR
+                    done += 1
+                return []
             except _LateError:
-                return Failure.TIMEOUT
+                answers[indices[done]] = Failure.TIMEOUT
+                return indices[done + 1 :]
             except _DiedError:
-                if attempt == 2:  # twice on the same item: the item's own fault
-                    return Failure.ERROR
-                continue
-            return value if worked else Failure.ERROR
-        raise AssertionError("unreachable")
+                indices = indices[done:]
+                if died_on == indices[0]:  # twice on the same item: the item's own fault
+                    answers[indices[0]] = Failure.ERROR
+                    return indices[1:]
+                died_on = indices[0]
+        return []
 
     def pids(self) -> list[int]:
         """Process ids of the workers that run now."""
