@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from dopr.errors import ConfigError
+from dopr.report_bounds import probe_summary
 from dopr.runlog import read_events
 
 pytest.importorskip("trl", reason="TRL is not installed")
 import torch
 
-from dopr.train.measure import probe_summary
 from trl_kit import byte_tokenizer, random_policy, trainer
 
 pytestmark = pytest.mark.trl

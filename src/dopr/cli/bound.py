@@ -50,7 +50,7 @@ def run_command(flags: dict[str, Any]) -> int:
         if clash := [name for name in _NUMBERS if name in given]:
             flags_ = ", ".join("--" + name.replace("_", "-") for name in clash)
             raise ConfigError(f"--run takes its numbers from the run; leave out {flags_}.")
-        raise ConfigError("not yet")
+        return _from_run(given["run"], as_json)
     return _from_numbers(given, as_json)
 
 
@@ -93,6 +93,51 @@ def _from_numbers(given: dict[str, Any], as_json: bool) -> int:
         console.print(f"{bound.theorem}: {bound.sentence} [dim]Assumes: {bound.assumes}.[/]", highlight=False)
     console.print(f"* {found.binding.theorem} binds.", highlight=False)
     return 0
+
+
+def _from_run(directory: str, as_json: bool) -> int:
+    from dopr.report_bounds import run_bounds
+
+    found = run_bounds(directory)
+    beaten = [row for row in found.rows if row.beaten]
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found)))
+        return int(bool(beaten))
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{directory}: used against the least possible", title_justify="left")
+    for column in ("theorem", "at least", "used", "used / bound"):
+        table.add_column(column, justify="left" if column == "theorem" else "right")
+    for row in found.rows:
+        mark = " (binds)" if row.theorem == found.binding else ""
+        table.add_row(
+            f"{row.theorem} {row.name}{mark}", f"{row.bound:,.0f} {row.unit}", f"{row.used:,.0f}", f"{row.ratio:,.1f}"
+        )
+    console.print(table)
+    for row in found.rows:
+        console.print(f"{row.theorem}: {row.sentence}", highlight=False)
+    if found.ceiling is not None:
+        console.print(ceiling_text(found.ceiling, found.informative), highlight=False)
+    for text in found.left_out:
+        console.print(f"Left out, {text}", highlight=False, style="dim")
+    for row in beaten:
+        console.print(
+            f"[bold red]The run beats {row.theorem}[/]: {row.used:,.0f} {row.unit} where at least {row.bound:,.0f} are needed. Either an "
+            "assumption fails (docs/theory.md lists them) or something was measured wrongly.",
+            highlight=False,
+        )
+    return int(bool(beaten))
+
+
+def ceiling_text(ceiling: Any, informative: float | None) -> str:
+    """One sentence on what choosing prompts could add."""
+    had = "" if informative is None else f" This run: {informative:.0%}."
+    return (
+        f"Selection ceiling: a random prompt gives an informative group {ceiling.random_share:.0%} of the time, the best possible choice "
+        f"{ceiling.best_share:.0%}, so no selector gains more than {ceiling.gain:.2f}x over random.{had}"
+    )
 
 
 def numbers(text: str, name: str) -> list[float]:

@@ -115,7 +115,7 @@ def bound(**flags: Any) -> None:
     """
     from dopr.cli.bound import run_command
 
-    raise click.exceptions.Exit(run_command(flags))
+    sys.exit(run_command(flags))
 
 
 def main() -> None:

@@ -20,11 +20,12 @@ from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
 from dopr.report import write_report
+from dopr.report_bounds import probe_summary
 from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write_json
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
-from dopr.train.measure import base_event, probe_size, probe_summary
+from dopr.train.measure import base_event, probe_size
 from dopr.train.prepare import (
     Prepared,
     completion_length,
