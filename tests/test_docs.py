@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from dopr.config import TrainSettings, build, read_config_file
+from dopr.selection import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +33,47 @@ def test_the_two_line_move_from_trl_runs(tmp_path: Path) -> None:
     assert int(rollouts) >= 160
     assert 0 < float(coverage) <= 20 / 64
     assert len((tmp_path / "out" / "events.jsonl").read_text().splitlines()) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_the_strategy_of_the_documents_trains_and_replays(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "strategies.md").read_text(), re.S)
+    assert code
+    assert len(code[1].splitlines()) <= 36
+    (tmp_path / "frontier.py").write_text(code[1])
+
+    def dopr(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = shutil.which("dopr", path=Path(sys.executable).parent)
+        assert command
+        return subprocess.run(
+            [command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+
+    done = dopr(
+        "train", "--strategy", "frontier:Frontier", "--option", "keep=0.5", "--budget", "rollouts=80", "--eval-problems", "0",
+        "--output", "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    picks = [p for e in events if e["kind"] == "round" for p in e["picks"]]
+    assert len(picks) == 10
+    assert picks[0]["predicted"] == 0.5
+    done = dopr(
+        "replay", "run", "--strategies", "frontier:Frontier,random-one", "--seeds", "2", "--budget", "rollouts=80"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "frontier" in done.stdout
+
+
+def test_the_strategies_page_names_every_preset_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "strategies.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (\d) \|$", text, re.M)
+    assert {name: int(k) for name, k in rows} == {n: cls.default_prompts_per_round for n, cls in STRATEGIES.items()}
+    for cls in STRATEGIES.values():
+        for option in fields(cls.Options):
+            assert re.search(rf"^    +{option.name}: ", cls.Options.__doc__ or "", re.M), (cls.name, option.name)
 
 
 def test_every_shipped_config_parses() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dopr.errors import ConfigError
 from dopr.runlog import read_events
-from dopr.selection import make_selector
+from dopr.selection import STRATEGIES, make_selector
 
 pytest.importorskip("trl", reason="TRL is not installed")
 import torch
@@ -69,17 +69,59 @@ def test_every_choice_sees_the_rewards_of_all_earlier_rounds(
     assert t.spent.prompts == rounds * k
 
 
-@pytest.mark.parametrize("strategy", ["dopr", "uniform", "random-one"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_runs_through_the_same_trainer(tmp_path: Any, strategy: str) -> None:
-    t = trainer(tmp_path, dopr_strategy=strategy, per_device_train_batch_size=8)
+    data = trl_kit.pool()
+    data = data.add_column("category", [f"c{i % 3}" for i in range(len(data))])
+    data = data.add_column("level", [f"Level {i % 5}" for i in range(len(data))])
+    t = trainer(tmp_path, data=data, dopr_strategy=strategy, per_device_train_batch_size=8)
     before = [p.clone() for p in t.model.parameters()]
     t.train()
     events = [e for e in read_events(tmp_path / "out") if e["kind"] == "round"]
     assert [e["round"] for e in events] == [1, 2, 3, 4, 5, 6]
-    assert all(len(e["picks"]) == 2 and len({p["id"] for p in e["picks"]}) == 2 for e in events)
+    for event in events:
+        picks = event["picks"]
+        assert len({p["id"] for p in picks}) == len(picks) >= 2
+        kept = [p for p in picks if p["action"] == "keep"]
+        assert len(kept) <= 2
+        assert len(picks) == 2 or t.selector.max_refills
+        assert all(len(p["rewards"]) == p["rollouts"] >= 2 for p in picks)
+        assert all(p["disagreement"] is None or 0 <= p["disagreement"] <= 1 for p in picks)
     assert events[-1]["spent"]["rollouts"] == t.spent.rollouts == sum(p["rollouts"] for e in events for p in e["picks"])
     assert t.spent.tokens == sum(p["tokens"] for e in events for p in e["picks"]) > 0
     assert any((a != b).any() for a, b in zip(before, t.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("strategy", ["greso", "speed", "knapsack", "adarft", "sec", "mopps", "disagreement"])
+def test_every_kind_of_strategy_resumes_to_the_same_picks_and_parameters(tmp_path: Any, strategy: str) -> None:
+    data = trl_kit.pool()
+    data = data.add_column("category", [f"c{i % 3}" for i in range(len(data))])
+    data = data.add_column("level", list(range(len(data))))
+
+    def run(where: str, steps: int, resume: str | None = None) -> Any:
+        t = trainer(
+            tmp_path / where, data=data, dopr_strategy=strategy, per_device_train_batch_size=8, max_steps=steps,
+            save_strategy="steps", save_steps=3, lr_scheduler_type="constant",
+        )  # fmt: skip
+        t.train(resume_from_checkpoint=resume)
+        return t
+
+    whole = run("whole", 6)
+    run("part", 3)
+    resumed = run("part", 6, str(tmp_path / "part" / "out" / "checkpoint-3"))
+    picks = [
+        [
+            (p["id"], p["rewards"])
+            for e in read_events(tmp_path / where / "out")
+            if e["kind"] == "round"
+            for p in e["picks"]
+        ]
+        for where in ("whole", "part")
+    ]
+    assert picks[0] == picks[1]
+    assert len(picks[0]) >= 12
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_uniform_deals_every_prompt_once_per_epoch(tmp_path: Any) -> None:

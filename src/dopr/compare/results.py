@@ -107,8 +107,8 @@ def mean_over(values: Sequence[NDArray[np.float64]], seed: int = 0) -> Interval:
         values: Per seed, the values of its held-out problems, shape (problems,) each.
         seed: Of the bootstrap.
 
-    Seeds are resampled, and within each its problems. With few seeds a bootstrap over them is too narrow; take the
-    interval of three seeds as a lower bound on the doubt.
+    Seeds are resampled, and within each its problems. That counts the problems' noise twice, so with many seeds the
+    interval is a little wide; with very few, a bootstrap over them is too narrow.
     """
     rng = np.random.default_rng(seed)
     means = np.empty((len(values), _RESAMPLES))

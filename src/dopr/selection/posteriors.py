@@ -182,6 +182,7 @@ class HardEasyOptions(KeepOptions):
     Attributes:
         hard: Success rate of the hard but solvable prompt.
         easy: Success rate of the easy but brittle one.
+        keep: Discount of the past per visit.
     """
 
     hard: float = 0.25

@@ -1,0 +1,283 @@
+"""``dopr compare``: its arms, its arithmetic, and the whole of it through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dopr.compare.arms import final_jobs, make_arms, tuning_jobs
+from dopr.compare.page import markdown, number
+from dopr.compare.results import (
+    RunResult,
+    choose_rate,
+    mean_over,
+    read_result,
+    spent_interval,
+    summarise,
+    targets_of,
+    verdict,
+)
+from dopr.config import CompareSettings
+from dopr.errors import ConfigError
+from dopr.metrics import Interval
+from dopr.selection import STRATEGIES
+
+
+def settings(*strategies: str, **others: Any) -> CompareSettings:
+    return CompareSettings(strategies=strategies, **others)
+
+
+def run(accuracies: list[float], *, correct: list[float] | None = None, seed: int = 0, step: int = 100) -> RunResult:
+    curve = [[i * step, i * step * 7, i * 1.5, a, a / 2] for i, a in enumerate(accuracies)]
+    final = correct if correct is not None else [accuracies[-1]] * 50
+    return RunResult(seed=seed, curve=np.array(curve), correct=np.array(final), informative=0.5, entropy=0.2, updates=9)
+
+
+# -- arms ----------------------------------------------------------------------------------------------------------
+
+
+def test_all_means_every_preset_once_and_arms_carry_their_own_settings() -> None:
+    arms, left_out = make_arms(settings("all,uniform+prompts_per_round=64", "random-one+wrong_cap=32+replay=8", "dopr"))
+    assert [a.name for a in arms] == [*STRATEGIES, "uniform+prompts_per_round=64", "random-one+wrong_cap=32+replay=8"]
+    assert left_out == []
+    wide = arms[-2]
+    assert wide.settings == {"strategy": "uniform", "prompts_per_round": 64}
+    option = make_arms(settings("dopr+option.volatility=within+replay=0"))[0][0]
+    assert option.settings == {"strategy": "dopr", "replay": 0, "option": {"volatility": "within"}}
+
+
+def test_every_arm_gets_a_grid_of_equal_size_centred_by_its_batch() -> None:
+    arms, _ = make_arms(settings("dopr,uniform,uniform+prompts_per_round=64,hard-easy"))
+    assert [a.rates for a in arms] == [
+        (5e-5, 1e-4, 2e-4), (1.4e-4, 2.8e-4, 5.7e-4), (4e-4, 8e-4, 1.6e-3), (7.1e-5, 1.4e-4, 2.8e-4),
+    ]  # fmt: skip
+    given, _ = make_arms(settings("dopr,dopr+learning_rate=3e-4", learning_rates=(1e-3, 1e-4)))
+    assert [a.rates for a in given] == [(1e-4, 1e-3), (3e-4,)]
+    with pytest.raises(ConfigError, match="learning rates to try on some/model are not known"):
+        make_arms(settings("dopr", model="some/model"))
+
+
+def test_no_reported_seed_is_tuned_on_and_every_arm_gets_the_same_seeds() -> None:
+    s = settings("dopr,uniform", seeds=4, tuning_seeds=2, budget="rollouts=100")
+    arms, _ = make_arms(s)
+    tuning, final = tuning_jobs(arms, s), final_jobs(arms, {a.name: a.rates[0] for a in arms}, s)
+    assert len(tuning) == 2 * 3 * 2
+    assert {j.seed for j in tuning}.isdisjoint(j.seed for j in final)
+    assert {(j.arm, j.seed) for j in final} == {(a, i) for a in ("dopr", "uniform") for i in range(4)}
+    jobs = [*tuning, *final]
+    assert len({j.slug for j in jobs}) == len(jobs)
+    assert all(re.fullmatch(r"[A-Za-z0-9.-]+", j.slug) for j in jobs)
+    assert all(j.settings.budget == "rollouts=100" and j.settings.learning_rate == j.rate for j in jobs)
+    assert {j.settings.evaluations for j in jobs} == {20}
+
+
+def test_what_the_problems_lack_is_left_out_of_all_and_refused_by_name() -> None:
+    arms, left_out = make_arms(settings("all"), lacking={"category", "difficulty"})
+    assert left_out == ["sec", "dump", "adarft"]
+    assert len(arms) == len(STRATEGIES) - 3
+    with pytest.raises(ConfigError, match="'sec' needs a category"):
+        make_arms(settings("dopr,sec"), lacking={"category"})
+
+
+@pytest.mark.parametrize(
+    ("strategies", "message"),
+    [
+        (("dorp",), "Did you mean 'dopr'"),
+        (("dopr+replays=1",), "Unknown setting 'replays'"),
+        (("dopr+replay",), "not of the form NAME=VALUE"),
+        (("dopr+option.volatilty=within",), "no option 'volatilty'"),
+        (("dopr+replay=x",), "Setting 'replay' is 'x'"),
+        ((" , ",), "No strategy to compare"),
+        (("dopr+replay=1", "dopr-replay=1"), "Unknown strategy|alike but for punctuation"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(strategies: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_arms(settings(*strategies))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seeds": 0},
+        {"tuning_seeds": -1},
+        {"jobs": 0},
+        {"learning_rates": (0.0,)},
+        {"targets": (1.5,)},
+        {"eval_problems": 0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        settings("dopr", **wrong)
+
+
+# -- arithmetic ----------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_read_at_the_first_evaluation_that_gets_there() -> None:
+    r = run([0.2, 0.5, 0.45, 0.7])
+    assert (r.spent_at(0.5, "rollouts"), r.spent_at(0.6, "tokens"), r.spent_at(0.71, "seconds")) == (
+        100,
+        2100,
+        float("inf"),
+    )
+    assert r.accuracy_within("tokens", 1500) == 0.45
+    assert r.accuracy_within("tokens", 0) == 0.2
+    assert r.mean_accuracy == pytest.approx(0.4625)
+    back = RunResult.from_dict(json.loads(json.dumps(r.as_dict())))
+    assert back.as_dict() == r.as_dict()
+    assert spent_interval([100.0, 300.0, float("inf")]) == {"estimate": 300, "low": 100, "high": None}
+    assert spent_interval([100.0, float("inf"), float("inf")]) is None
+    assert number(None) == "not reached"
+    assert number({"estimate": 300.0, "low": 100.0, "high": None}) == "300 [100, never]"
+
+
+def test_the_interval_covers_the_mean_over_seeds_and_problems() -> None:
+    """Seeds differ by a normal effect, problems by a coin. The interval errs on the wide side, but not by much."""
+    rng, hits, widths, trials = np.random.default_rng(0), 0, [], 200
+    for trial in range(trials):
+        seeds = 0.5 + 0.05 * rng.standard_normal(10)
+        interval = mean_over([(rng.random(60) < p).astype(float) for p in seeds], seed=trial)
+        hits += interval.low <= 0.5 <= interval.high
+        widths.append(interval.high - interval.low)
+    exact = 2 * 1.96 * np.sqrt((0.05**2 + 0.25 / 60) / 10)
+    assert hits / trials >= 0.93
+    assert exact <= np.mean(widths) <= 1.5 * exact
+
+
+def test_a_difference_is_paired_by_seed_and_problem() -> None:
+    rng = np.random.default_rng(1)
+    easy = [(rng.random(100) < p).astype(float) for p in (0.2, 0.5, 0.8)]  # seeds differ wildly
+    better = [np.maximum(e, (rng.random(100) < 0.1).astype(float)) for e in easy]
+    arms = {
+        "a": [run([0.1, 0.2], correct=e.tolist()) for e in easy],
+        "b": [run([0.1, 0.2], correct=b.tolist()) for b in better],
+        "c": [run([0.1, 0.2], correct=e.tolist()) for e in easy],
+    }
+    summary = summarise(arms, reference="a", targets=(0.15,))
+    assert summary["arms"]["b"]["verdict"] == "better"
+    assert summary["arms"]["c"]["verdict"] == "no difference shown"
+    assert summary["arms"]["a"]["verdict"] == "reference"
+    assert summary["arms"]["b"]["difference"]["estimate"] == pytest.approx(np.mean(better) - np.mean(easy))
+    wide = summary["arms"]["b"]["final"]
+    assert wide["high"] - wide["low"] > 0.2 > summary["arms"]["b"]["difference"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [((0.1, 0.05, 0.2), "better"), ((-0.1, -0.2, -0.05), "worse"), ((0.1, -0.01, 0.2), "no difference shown"),
+     ((0.0, 0.0, 0.0), "no difference shown")],
+)  # fmt: skip
+def test_a_verdict_needs_an_interval_away_from_zero(interval: tuple[float, float, float], text: str) -> None:
+    assert verdict(Interval(*interval)) == text
+
+
+def test_targets_lie_between_the_base_and_where_the_reference_ends() -> None:
+    good, flat = [run([0.2, 0.4, 0.6])], [run([0.2, 0.2, 0.21])]
+    assert targets_of(good, {"g": good}) == [0.4, 0.56]
+    assert targets_of(flat, {"f": flat, "g": good}) == [0.4, 0.56]  # a reference that learned nothing sets no target
+
+
+def test_the_rate_with_the_best_run_wins_and_an_edge_is_told() -> None:
+    runs = {1e-4: [run([0.2, 0.3])], 2e-4: [run([0.2, 0.6])], 4e-4: [run([0.2, 0.4])]}
+    assert choose_rate(runs) == (2e-4, False)
+    assert choose_rate({r: v for r, v in runs.items() if r < 4e-4}) == (2e-4, True)
+    assert choose_rate({2e-4: runs[2e-4]}) == (2e-4, False)
+
+
+def test_the_page_says_no_difference_where_none_is_shown() -> None:
+    arms = {"a": [run([0.2, 0.5])] * 2, "b": [run([0.2, 0.5])] * 2}
+    rates = {name: {"rate": 1e-4, "edge": name == "b", "grid": [1e-4]} for name in arms}
+    meta = {"command": "dopr compare", "budget": "rollouts=100", "data": "d", "model": "m", "rates": rates, "tuning": "t",
+            "left_out": ["sec"]}  # fmt: skip
+    page = markdown(summarise(arms, reference="a"), meta, None)
+    assert "no difference shown" in page
+    assert "0.0001 (edge)" in page
+    assert "Left out, for lack of category or difficulty: sec." in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dopr", "compare", *arguments]
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_path: Path) -> None:
+    arguments = command(
+        "--world", "latent-strategy", "--strategies", "dopr,uniform+prompts_per_round=2", "--seeds", "2",
+        "--budget", "rollouts=64", "--learning-rates", "1e-4", "--evaluations", "2", "--eval-problems", "32", "--jobs", "2",
+        "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    runs = tmp_path / "out" / "runs"
+    deadline = time.monotonic() + 180
+    while not list(runs.glob("*--seed?/summary.json")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    finished = {p.parent.name: p.read_bytes() for p in runs.glob("*--seed?/summary.json")}
+    assert 1 <= len(finished) < 4
+    assert "Traceback" not in errors
+    assert process.returncode == 130
+
+    done = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, before in finished.items():
+        assert (runs / name / "summary.json").read_bytes() == before  # kept, not run again
+    names = sorted(p.name for p in runs.iterdir())
+    assert len(names) == 4
+    assert not [n for n in names if n.endswith((".part", ".log"))]
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(stored["summary"]["arms"]) == {"dopr", "uniform+prompts_per_round=2"}
+    for name, results in stored["runs"].items():
+        for result in results:
+            directory = next(runs.glob(f"{re.sub('[^A-Za-z0-9.]+', '-', name)}--*--seed{result['seed']}"))
+            assert read_result(directory, result["seed"]).as_dict() == result
+            assert result["curve"][-1][0] >= 64
+            assert len(result["correct"]) == 32
+            assert not (directory / "checkpoints").exists()
+    assert (tmp_path / "out" / "accuracy.svg").read_text().count("<svg") == 1
+    assert "| dopr |" in (tmp_path / "out" / "results.md").read_text()
+
+    other = subprocess.run(
+        [*arguments, "--group-size", "4"], capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=100
+    )
+    assert other.returncode == 2
+    assert "group_size" in other.stderr
+    assert "comparison with other settings" in " ".join(other.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategies", "dorp"], "Did you mean 'dopr'"),
+        (["--world", "latent"], "no packaged world"),
+        (["--reference", "kimi"], "none of the arms"),
+        (["--budget", "3000"], "not of the form UNIT=NUMBER"),
+        (["--seeds", "0"], "at least 1"),
+        (["--output", "/proc/none"], "/proc/none"),
+    ],
+)
+def test_wrong_use_is_refused_in_one_paragraph(arguments: list[str], message: str) -> None:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
