@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +44,39 @@ def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
 
 def test_a_resumed_run_forgets_the_rounds_it_will_repeat(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
+    sizes = []
     for r in range(1, 6):
         log.write("round", round=r)
-    log.cut_after_round(3)
-    assert [e["round"] for e in read_events(tmp_path)] == [1, 2, 3]
+        log.write("eval", round=r)
+        sizes.append(log.size)
+        log.write("stop", round=r)
+    log.cut_back(sizes[3], 4)  # what came after a checkpoint is repeated, too
+    assert [(e["kind"], e["round"]) for e in read_events(tmp_path)][-3:] == [("stop", 3), ("round", 4), ("eval", 4)]
+    log.cut_back(10**9, 3)  # the log of another run: by its rounds
+    log.cut_back(sizes[0] - 5, 2)
+    assert [(e["kind"], e["round"]) for e in read_events(tmp_path)][-2:] == [("eval", 2), ("stop", 2)]
+    log.cut_back(0, 0)
+    assert read_events(tmp_path) == []
+
+
+def test_events_that_do_not_fit_leave_no_half_line(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from dopr.runlog import EventLog\n"
+        "log = EventLog(Path(sys.argv[1])); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    while True: log.write('round', round=1, text='x' * 290)\n"
+        "except OSError: pass\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "events.jsonl")], check=True)
+    assert len(read_events(tmp_path)) == 3
+    assert (tmp_path / "events.jsonl").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"kind": 3}', "null", "[" * 100_000])
+def test_lines_that_are_json_but_no_events_are_damage_too(tmp_path: Path, line: str) -> None:
+    event = '{"kind": "round", "round": 1}\n'
+    (tmp_path / "events.jsonl").write_text(f"{event}{line}\n{event}{event}")
+    with pytest.raises(RunError, match="line 2 is not an event"):
+        read_events(tmp_path)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

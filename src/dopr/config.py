@@ -122,15 +122,22 @@ class TrainSettings(ProblemSettings):
         None, "Evaluations between before and after; default 20 for the tiny policy, else 0."
     )
     target: float | None = _opt(None, "Accuracy at which to stop early.")
-    save_every: int = _opt(0, "Checkpoint every so many updates, for --resume; 0 = only at the end.")
+    save_every: int = _opt(0, "Checkpoint every so many updates, for --resume; 0 = by the clock alone.")
+    save_minutes: float = _opt(10.0, "Checkpoint whenever the last one is so many minutes old; 0 = never.")
     probe: int | None = _opt(
         None,
         "Held-out prompts on which base success and the KL of updates are measured, for dopr bound; 0 = off; default 32 for the tiny policy, else 8.",
     )
     warn_constant: int = _opt(16, "Warn after so many rounds in a row without a mixed group; 0 = never.")
     stop_constant: int = _opt(0, "Stop after so many rounds in a row without a mixed group; 0 = never.")
+    stop_unscorable: float = _opt(0.9, "Stop when more than this share of the latest rollouts is unscorable; 0 = never.")
     trainer: dict[str, Any] = _opt(dict, "Any TRL GRPOConfig field as NAME=VALUE, such as beta=0.01; repeatable.")
     resume: str | None = _opt(None, "Run directory to continue.", flag_only=True)
+    force: bool = _opt(
+        False,
+        "With --resume: go on although data, model or settings changed (not as the whole run would).",
+        flag_only=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,6 +152,10 @@ class TrainSettings(ProblemSettings):
         for name in ("lora", "probe", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if not 0 <= self.stop_unscorable <= 1:
+            raise ConfigError(f"stop_unscorable is {self.stop_unscorable}; it is a share between 0 and 1.")
+        if not 0 <= self.save_minutes < float("inf"):
+            raise ConfigError(f"save_minutes is {self.save_minutes}; it must be 0 or more.")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a positive number.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -35,15 +36,36 @@ class EventLog:
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event."""
         line = json.dumps({"kind": kind, **_plain(fields)}, allow_nan=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        size = self.size
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError:
+            with contextlib.suppress(OSError):  # on a full disk, leave no half line
+                os.truncate(self.path, size)
+            raise
 
-    def cut_after_round(self, round_: int) -> None:
-        """Drop events beyond ``round_`` (a resumed run repeats them)."""
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut_back(self, size: int, round_: int) -> None:
+        """Drop what a resumed run repeats: everything beyond ``size`` bytes, the size when ``round_`` was the last round.
+
+        Where the log is not the one that had this size, everything beyond ``round_``.
+        """
         if not self.path.exists():
             return
-        events = [e for e in read_events(self.path.parent, self.path.name) if e.get("round", 0) <= round_]
-        write_lines(self.path, [json.dumps(e) for e in events])
+        raw = self.path.read_bytes()
+        before = _parse(raw[:size].decode("utf-8", "replace"), self.path)
+        whole = len(raw) >= size and (size == 0 or raw[size - 1 : size] == b"\n")
+        if whole and max((e.get("round", 0) for e in before), default=0) == round_:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+        else:
+            events = [e for e in read_events(self.path.parent, self.path.name) if e.get("round", 0) <= round_]
+            write_lines(self.path, [json.dumps(e) for e in events])
 
     def _cut_broken_tail(self) -> None:
         if self.path.exists() and (raw := self.path.read_bytes()) and not raw.endswith(b"\n"):
@@ -56,24 +78,31 @@ def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:
     """All events of a run, in order. A broken last line (a killed writer) is left out.
 
     Raises:
-        RunError: There is no log, or a line other than the last is not JSON.
+        RunError: There is no log, or a line other than the last is not an event in JSON.
     """
     path = Path(run_dir) / name
     if not path.exists():
         raise RunError(f"{run_dir} holds no {name}, so it is not a dopr run directory. Give the directory of a run.")
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return _parse(path.read_text(encoding="utf-8", errors="replace"), path)
+
+
+def _parse(text: str, path: Path) -> list[dict[str, Any]]:
+    lines = text.split("\n")
     events = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line)
+            if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+                raise ValueError("not an event")
+        except (ValueError, RecursionError):
             if number >= len(lines) - 1:
                 break
             raise RunError(
-                f"{path}, line {number} is not JSON; the log was damaged. Restore it or remove the line."
+                f"{path}, line {number} is not an event in JSON; the log was damaged. Restore it or remove the line."
             ) from None
+        events.append(event)
     return events
 
 

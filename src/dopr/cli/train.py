@@ -32,7 +32,8 @@ def run_command(settings: TrainSettings) -> None:
         )
     if summary["status"] != "finished":
         console.print(f"Stopped: {summary['reason']}", highlight=False)
-    if summary["status"] == "interrupted":
+    saved = any(outcome.directory.glob("checkpoints/checkpoint-*/dopr_seal.json"))
+    if summary["status"] != "finished" and saved:
         console.print(f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True)
     console.print(f"Policy: {outcome.directory}/{summary['checkpoint']}", highlight=False, soft_wrap=True)
     console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)

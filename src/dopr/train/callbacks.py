@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,12 +36,15 @@ class RunCallback(TrainerCallback):
         measure: Evaluates the live policy; ``None`` = no held-out problems.
         target: Accuracy at which to stop; ``None`` = never.
         progress: Told after every update.
+        save_minutes: Checkpoint when the last one is so old; 0 = never.
     """
 
     def __init__(
         self, *, budget: Budget, evaluations: int, measure: Callable[[], Evaluation] | None,
-        target: float | None, progress: Progress,
+        target: float | None, progress: Progress, save_minutes: float = 0.0,
     ) -> None:  # fmt: skip
+        self.save_seconds = 60 * save_minutes
+        self._saved = time.monotonic()
         self.budget, self.evaluations, self.measure, self.target, self.progress = (
             budget, evaluations, measure, target, progress,
         )  # fmt: skip
@@ -72,13 +76,21 @@ class RunCallback(TrainerCallback):
             if self.target is not None and evaluation and evaluation.accuracy.estimate >= self.target:
                 control.should_training_stop, self.reason = True, f"target accuracy {self.target:g} reached"
         self.progress(trainer.last_round, share)
-        if share >= 1:
+        due = bool(self.save_seconds) and time.monotonic() - self._saved >= self.save_seconds
+        interrupted, due, spent = trainer.any_process(self._interrupted, due, share >= 1)
+        control.should_save |= due
+        if spent:
             control.should_training_stop = True
-        elif self._interrupted:
+        elif interrupted:
             control.should_training_stop = control.should_save = True
             self.reason = "interrupted"
         elif trainer.stop_reason:
+            control.should_save = True
             self.reason = trainer.stop_reason
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After every checkpoint."""
+        self._saved = time.monotonic()
 
     def evaluate(self, trainer: DoPRTrainer) -> Evaluation | None:
         """Evaluate now, off the clock, and write the event."""

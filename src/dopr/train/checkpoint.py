@@ -11,6 +11,7 @@ A process that dies while it writes leaves a directory without a seal; damage af
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -26,6 +27,8 @@ from dopr.runlog import read_json, write_json
 
 SEAL = "dopr_seal.json"
 SEAL_VERSION = WINDOW_VERSION = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _NAME = re.compile(r"checkpoint-(\d+)")
 #: Larger files are compared by size alone: summing them would take as long as writing them.
 _SUM_BYTES = 4 << 30
@@ -232,6 +235,24 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``name: A then, B now`` for everything that is not the same."""
     names = [*then, *(name for name in now if name not in then)]
     return [f"{n}: {then.get(n)!r} then, {now.get(n)!r} now" for n in names if then.get(n) != now.get(n)]
+
+
+def unwritable(error: BaseException | None, directory: Path) -> str | None:
+    """The reason, if ``error`` comes from a file below ``directory`` that cannot be written; torch and safetensors wrap it."""
+    here = directory.absolute()
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            place = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
+            inside = place is not None and (place.is_relative_to(here) or here.is_relative_to(place))
+            if error.errno in _FULL or (error.errno in _CLOSED and inside):
+                return error.strerror
+        text = str(error)
+        if type(error).__name__ == "SafetensorError" and "os error" in text.lower():
+            return text
+        if isinstance(error, RuntimeError) and ("file write failed" in text or "unexpected pos" in text):
+            return "a file could not be written to its end (is the disk full?)"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -24,7 +24,9 @@ class DoPRConfig(GRPOConfig):
 
     dopr_strategy: str = field(
         default="dopr",
-        metadata={"help": "Selection strategy: a preset (docs/strategies.md) such as dopr, uniform or random-one, or module:Class."},
+        metadata={
+            "help": "Selection strategy: a preset (docs/strategies.md) such as dopr, uniform or random-one, or module:Class."
+        },
     )
     dopr_candidates: int | None = field(
         default=None, metadata={"help": "Candidate batch to choose from; default: the smaller of 128 and the pool."}
@@ -81,6 +83,16 @@ class DoPRConfig(GRPOConfig):
         metadata={"help": "Prompts on which the KL of updates is measured, for dopr bound (docs/theory.md); 0 = off."},
     )
     dopr_probe_every: int = field(default=16, metadata={"help": "Measure one update in so many."})
+    dopr_stop_unscorable: float = field(
+        default=0.9,
+        metadata={"help": "Stop when more than this share of the latest rollouts could not be scored; 0 = never."},
+    )
+    dopr_stop_skipped: int = field(
+        default=5,
+        metadata={
+            "help": "Stop when so many of the last twice as many updates had a broken loss or gradient; 0 = never."
+        },
+    )
     dopr_force_resume: bool = field(
         default=False, metadata={"help": "Resume although data, model or settings differ from the checkpoint's."}
     )
@@ -99,6 +111,8 @@ class DoPRConfig(GRPOConfig):
                 "more updates."
             )
         make_options(check_strategy(self.dopr_strategy), self.options)
+        if not 0 <= self.dopr_stop_unscorable <= 1:
+            raise ConfigError(f"dopr_stop_unscorable is {self.dopr_stop_unscorable}; it is a share between 0 and 1.")
         self.selector_config()  # reject impossible values before any model is loaded
 
     @property

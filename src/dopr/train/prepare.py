@@ -234,7 +234,7 @@ def learning_rate(settings: TrainSettings, model: Any) -> float:
 
 def repeatable(settings: TrainSettings) -> TrainSettings:
     """The settings as stored in config.json: what belongs to one invocation is taken out."""
-    return replace(settings, resume=None)
+    return replace(settings, resume=None, force=False)
 
 
 def run_directory(settings: TrainSettings) -> Path:
@@ -246,12 +246,18 @@ def run_directory(settings: TrainSettings) -> Path:
     if settings.resume is not None:
         directory = Path(settings.resume)
         if not (directory / CONFIG).exists():
-            raise RunError(f"{directory} holds no {CONFIG}, so there is no run to resume. Give a run directory.")
+            raise RunError(
+                f"{directory} holds no {CONFIG}, so there is no run to resume. Give a run directory; a run that was ended "
+                "before it wrote that file had trained nothing and is simply started again."
+            )
         return directory
     if settings.output is None:
         return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.strategy}-{settings.seed}"
     directory = Path(settings.output)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    # Empty folders and half-written files are what a start that was killed at once leaves behind.
+    if directory.exists() and (
+        not directory.is_dir() or any(p.suffix != ".tmp" for p in directory.rglob("*") if not p.is_dir())
+    ):
         what = "holds another run" if (directory / CONFIG).exists() else "is not an empty directory"
         raise RunError(
             f"The output {directory} {what}. Give a new directory, or continue that run with --resume {directory}."

@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import gather_object
+
 from dopr.budget import Spent
 from dopr.errors import DoprError, RunError
 from dopr.train import checkpoint as files
@@ -57,6 +59,12 @@ class Resumable(_Base):
                 )
         return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
+    def any_process(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is up in any process: signals and clocks reach them at different times."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        return [any(column) for column in zip(*gather_object([flags]), strict=True)]
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -76,13 +84,13 @@ class Resumable(_Base):
                     files.sync_file(self.events.path)
                 files.seal(directory)
         except Exception as error:
-            reason = _disk_error(error)
+            files.remove_unfinished(directory)
+            reason = files.unwritable(error, directory)
             if reason is None:
                 raise
-            files.remove_unfinished(directory)
             raise RunError(
                 f"The checkpoint {directory} cannot be written: {reason}. Make room or make it writable, then resume from "
-                "the last complete checkpoint."
+                "the last complete checkpoint before it."
             ) from error
         finally:
             self.args.save_total_limit = keep
@@ -100,6 +108,7 @@ class Resumable(_Base):
                 "version": STATE_VERSION, "job": self.job, "selector": self.selector.state_dict(),
                 "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": buffered is not None,
                 "watch": self.watch_state(), "rewards": self._reward_counts(), "metrics": dict(self._metrics["train"]),
+                "events": self.events.size if self.events else 0,
             }  # fmt: skip
             save_state(Path(output_dir) / STATE_FILE, state)
 
@@ -111,20 +120,27 @@ class Resumable(_Base):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self._take_state(checkpoint)
+
+    def _take_state(self, checkpoint: str) -> None:
         path = Path(checkpoint) / STATE_FILE
         state = load_state(path)
         try:
             self._restore(state, checkpoint)
+            if self.events:
+                self.events.cut_back(int(state["events"]), self.round)
         except DoprError:
             raise
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise RunError(
                 f"{path} is not the state of such a run ({type(error).__name__}: {error}). Resume from another checkpoint."
             ) from error
-        if self.events:
-            self.events.cut_after_round(self.round)
+
+    def load_checkpoint(self, checkpoint: Path) -> None:
+        """Take weights, selection and totals of ``checkpoint`` without training on; the optimizer's state stays out."""
+        self._load_from_checkpoint(str(checkpoint))
+        self._take_state(str(checkpoint))
 
     def _restore(self, state: dict[str, Any], checkpoint: str) -> None:
         if state.get("version") != STATE_VERSION:
@@ -163,20 +179,6 @@ class Resumable(_Base):
 
 def _window_file(directory: str, rank: int) -> Path:
     return Path(directory) / f"dopr_window_{rank}.safetensors"
-
-
-def _disk_error(error: BaseException | None) -> str | None:
-    """The operating system's reason, if ``error`` comes from writing a file; torch and safetensors wrap it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        text = str(error)
-        if type(error).__name__ == "SafetensorError" and ("I/O" in text or "os error" in text.lower()):
-            return text
-        if isinstance(error, RuntimeError) and ("file write failed" in text or "unexpected pos" in text):
-            return "not all of it could be written (is the disk full?)"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _listed(skipped: list[str]) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dopr.budget import Budget
 from dopr.config import TrainSettings, as_dict
-from dopr.errors import ConfigError, DoprError, RunError, suggest
+from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
@@ -25,6 +25,7 @@ from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
+from dopr.train.checkpoint import differences
 from dopr.train.measure import base_event, probe_size
 from dopr.train.prepare import (
     Prepared,
@@ -39,10 +40,19 @@ from dopr.train.prepare import (
     use_chat,
 )
 from dopr.train.probe import draw_prompts
+from dopr.train.rundir import (
+    CHECKPOINTS,
+    FINAL,
+    check_log,
+    check_same,
+    check_unfinished,
+    in_use,
+    resume_point,
+    round_at,
+    spent_at,
+)
 from dopr.train.scoring import CombinedReward
-from dopr.train.state import STATE_FILE
 
-CHECKPOINTS, FINAL = "checkpoints", "final"
 DEFAULT_BUDGET, WORLD_BUDGET = "rollouts=2000", "rollouts=4000"
 
 
@@ -66,10 +76,14 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
     Raises:
         DoprError: The run cannot start or go on; a directory made for it is removed if nothing was trained.
     """
+    directory = run_directory(prepared.settings)
+    with in_use(directory, keep=prepared.settings.resume is not None):
+        return _run(prepared, directory, progress, say)
+
+
+def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[[str], None]) -> Outcome:
     settings = prepared.settings
-    directory = run_directory(settings)
     resuming = settings.resume is not None
-    checkpoint = _last_checkpoint(directory) if resuming else None
     model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
     fit_threads(model)
     chat = use_chat(settings, tokenizer)
@@ -82,52 +96,73 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -
         live = trainer.accelerator.unwrap_model(trainer.model)
         return evaluate(live, tokenizer, held_out, scorer, sampling=sampling)
 
-    with _made(directory, keep=resuming):
-        callback = RunCallback(
-            budget=Budget.parse(settings.budget or (WORLD_BUDGET if is_world(settings) else DEFAULT_BUDGET)),
-            evaluations=(20 if is_tiny(model) else 0) if settings.evaluations is None else settings.evaluations,
-            measure=measure if held_out else None,
-            target=settings.target,
-            progress=progress,
-        )
-        rows = to_rows(prepared.problems, **columns)
-        probe_rows = draw_prompts(held_out or rows, probe_size(settings, tiny=is_tiny(model)), settings.seed)
-        trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
-        callback.trainer = trainer
-        resolved = {
-            "model": prepared.model, "rewards": list(prepared.reward_names), "learning_rate": trainer.args.learning_rate,
-            "parameters": model.num_parameters(), "problems": len(prepared.problems), "held_out": prepared.held_out_from,
-            "data_fingerprint": prepared.fingerprint, "chat": chat, "sampling": as_dict(sampling),
-            "group_size": trainer.num_generations, "wrong_cap": trainer.selector.rollouts.wrong_cap,
-            "right_cap": trainer.selector.rollouts.right_cap, "replay": trainer.selector.n_replay,
-        }  # fmt: skip
-        if resuming:
-            _check_same(directory, resolved)
-        main = trainer.accelerator.is_main_process
-        if main:
-            write_json(
-                directory / CONFIG,
-                {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()},
-            )
-        say(
-            f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}"
-        )
-        before = None if resuming else callback.evaluate(trainer)
-        if probe_rows and main and trainer.events and not resuming:
+    callback = RunCallback(
+        budget=Budget.parse(settings.budget or (WORLD_BUDGET if is_world(settings) else DEFAULT_BUDGET)),
+        evaluations=(20 if is_tiny(model) else 0) if settings.evaluations is None else settings.evaluations,
+        measure=measure if held_out else None,
+        target=settings.target,
+        progress=progress,
+        save_minutes=settings.save_minutes,
+    )
+    rows = to_rows(prepared.problems, **columns)
+    probe_rows = draw_prompts(held_out or rows, probe_size(settings, tiny=is_tiny(model)), settings.seed)
+    trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
+    callback.trainer = trainer
+    resolved = {
+        "model": prepared.model, "rewards": list(prepared.reward_names), "learning_rate": trainer.args.learning_rate,
+        "parameters": model.num_parameters(), "problems": len(prepared.problems), "held_out": prepared.held_out_from,
+        "data_fingerprint": prepared.fingerprint, "model_fingerprint": trainer.job["model"], "chat": chat,
+        "sampling": as_dict(sampling), "group_size": trainer.num_generations,
+        "wrong_cap": trainer.selector.rollouts.wrong_cap, "right_cap": trainer.selector.rollouts.right_cap,
+        "replay": trainer.selector.n_replay,
+    }  # fmt: skip
+    config = {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()}
+    checkpoint = None
+    if resuming:
+        checkpoint = _resume(directory, config, trainer, force=settings.force, say=say)
+    main = trainer.accelerator.is_main_process
+    if main:
+        write_json(directory / CONFIG, config)
+    say(
+        f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}"
+    )
+    if checkpoint is None:
+        callback.evaluate(trainer)
+        if probe_rows and trainer.events:
             live = trainer.accelerator.unwrap_model(trainer.model)
             base = base_event(live, tokenizer, probe_rows, scorer, sampling, settings, trainer.num_generations)
             trainer.events.write("base", **base)
+    if checkpoint is not None and callback.budget.share(spent_at(checkpoint)) >= 1:
+        trainer.load_checkpoint(checkpoint)  # it was ended between its last update and its last evaluation
+    else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    after = callback.evaluate(trainer)
-    if main:
+    if main:  # before anything else can fail
         trainer.save_model(str(directory / CHECKPOINTS / FINAL))
         tokenizer.save_pretrained(directory / CHECKPOINTS / FINAL)
-        if trainer.events:
-            trainer.events.write("stop", round=trainer.round, reason=callback.reason)
-    summary = _summary(prepared, trainer, callback, before, after, directory)
+    after = callback.evaluate(trainer)
+    if trainer.events:
+        trainer.events.write("stop", round=trainer.round, reason=callback.reason)
+    summary = _summary(prepared, trainer, callback, after, directory)
     if main:
         write_json(directory / SUMMARY, summary)
     return Outcome(directory=directory, summary=summary, report=write_report(directory))
+
+
+def _resume(
+    directory: Path, config: dict[str, Any], trainer: Any, *, force: bool, say: Callable[[str], None]
+) -> Path | None:
+    """The checkpoint to go on from, after what has changed since was refused, or forced."""
+    for line in check_same(directory, config["settings"], config["resolved"], force=force):
+        say(f"Forced: {line}")
+    for line in differences(read_config(directory).get("versions", {}), config["versions"]):
+        say(f"Version of {line}; results may differ from those of the uninterrupted run.")
+    check_unfinished(directory, config["settings"]["budget"])
+    checkpoint, notes = resume_point(directory)
+    for note in notes:
+        say(note)
+    if checkpoint is not None and not force:
+        check_log(directory, round_at(checkpoint))
+    return checkpoint
 
 
 def _trainer(
@@ -158,7 +193,8 @@ def _trainer(
         "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_wrong_cap": s.wrong_cap,
         "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_options": s.option or None,
         "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
-        "dopr_stop_constant": s.stop_constant, "dopr_probe": len(probe_prompts),
+        "dopr_stop_constant": s.stop_constant, "dopr_stop_unscorable": s.stop_unscorable,
+        "dopr_force_resume": s.force, "dopr_probe": len(probe_prompts),
     } | s.trainer  # fmt: skip
     _check_trainer_settings(s.trainer, DoPRConfig)
     try:
@@ -212,49 +248,6 @@ def _eval_sampling(settings: TrainSettings, model: Any) -> Sampling:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _made(directory: Path, *, keep: bool) -> Iterator[None]:
-    """Make the run directory; leave nothing behind if the run fails before its first round."""
-    made = [d for d in (directory, *directory.parents) if not d.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"The run directory {directory} cannot be made: {error.strerror}. Give another --output."
-        ) from None
-    try:
-        yield
-    except BaseException:
-        log = directory / EVENTS
-        trained = log.exists() and any(e.get("kind") == "round" for e in read_events(directory))
-        if not keep and not trained:
-            shutil.rmtree(directory)
-            with contextlib.suppress(OSError):  # a parent made for it that holds something else by now stays
-                for parent in made[1:]:
-                    parent.rmdir()
-            if not made:
-                directory.mkdir()  # it was there before, empty
-        raise
-
-
-def _last_checkpoint(directory: Path) -> Path:
-    """The newest checkpoint that holds everything."""
-    found = sorted((directory / CHECKPOINTS).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        if (checkpoint / "trainer_state.json").exists() and (checkpoint / STATE_FILE).exists():
-            return checkpoint
-    raise RunError(
-        f"{directory} holds no complete checkpoint to resume from. Start again, with --save-every N this time."
-    )
-
-
-def _check_same(directory: Path, resolved: dict[str, Any]) -> None:
-    stored = read_config(directory)["resolved"]
-    if changed := [key for key, value in resolved.items() if stored.get(key) != value]:
-        listed = "; ".join(f"{key}: {stored.get(key)!r} then, {resolved[key]!r} now" for key in changed)
-        raise RunError(f"The run in {directory} cannot be resumed with other settings ({listed}). Start a new run.")
-
-
 def _versions() -> dict[str, str]:
     out = {"python": sys.version.split()[0]}
     for name in ("dopr", "torch", "trl", "transformers", "numpy", "peft", "math-verify", "reasoning-gym"):
@@ -264,12 +257,7 @@ def _versions() -> dict[str, str]:
 
 
 def _summary(
-    prepared: Prepared,
-    trainer: Any,
-    callback: RunCallback,
-    before: Evaluation | None,
-    after: Evaluation | None,
-    directory: Path,
+    prepared: Prepared, trainer: Any, callback: RunCallback, after: Evaluation | None, directory: Path
 ) -> dict[str, Any]:
     events = read_events(directory)
     rounds = [e for e in events if e["kind"] == "round"]
@@ -280,20 +268,24 @@ def _summary(
     summary: dict[str, Any] = {
         "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
         "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,
-        "strategy": prepared.settings.strategy, "spent": trainer.spent.as_dict(),
+        "strategy": prepared.settings.strategy, "skipped_updates": trainer.health.skipped, "spent": trainer.spent.as_dict(),
         "informative_share": outcomes.count("mixed") / len(outcomes) if outcomes else None,
         "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
         "target": target, "reached": next((e["spent"] for e in evaluations if e["accuracy"] >= (target or 2)), None),
         "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}", "probe": probe_summary(events),
     }  # fmt: skip
     if after is not None:
-        first = eval_event(before) if before is not None else evaluations[0]
-        summary |= {"before": _ends(first), "after": _ends(eval_event(after))}
-    if before is not None and after is not None:
+        summary |= {"before": _ends(evaluations[0]), "after": _ends(eval_event(after))}
+    if after is not None and len(first := _per_problem(evaluations[0])) == len(after.correct):
         rng = np.random.default_rng(prepared.settings.seed)
-        difference = paired_difference(avg_at_n(before.correct), avg_at_n(after.correct), rng=rng)
+        difference = paired_difference(first, avg_at_n(after.correct), rng=rng)
         summary["difference"] = {"estimate": difference.estimate, "low": difference.low, "high": difference.high}
     return summary
+
+
+def _per_problem(event: dict[str, Any]) -> NDArray[np.float64]:
+    """Accuracy of each held-out problem in an evaluation's event."""
+    return np.array(event["correct"], np.float64) / event["samples"]
 
 
 def _ends(event: dict[str, Any]) -> dict[str, Any]:

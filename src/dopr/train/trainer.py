@@ -33,9 +33,8 @@ from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
 from dopr.train.metadata import metadata_of
 from dopr.train.probe import KLProbe, draw_prompts
-from dopr.train.resume import Resumable
 from dopr.train.round import Round, RoundRunner
-from dopr.train.watch import ConstantWatch
+from dopr.train.watching import Watching
 
 
 def prompt_ids_of(dataset: Dataset, column: str) -> list[str]:
@@ -85,7 +84,7 @@ class _TicketSampler(torch.utils.data.Sampler[int]):
         return (ticket for ticket in range(self.rounds) for _ in range(self.repeats))
 
 
-class DoPRTrainer(Resumable, GRPOTrainer):
+class DoPRTrainer(Watching, GRPOTrainer):
     """Drop-in ``GRPOTrainer`` that chooses which prompts to roll out.
 
     Takes ``GRPOTrainer``'s arguments, with a ``DoPRConfig`` as ``args``, and in addition:
@@ -160,7 +159,7 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         self._captured_entropies: torch.Tensor | None = None
         self._captured_rewards: torch.Tensor | None = None
         self._captured_answers: list[str] = []
-        self._watch = ConstantWatch(self.args.dopr_warn_constant, self.args.dopr_stop_constant)
+        self._set_up_watches()
         path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
         self.events = EventLog(path) if self.accelerator.is_main_process else None
         if self.args.dopr_probe:
@@ -196,7 +195,12 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         picks = self.agree(self.selector.ask())
         selected = time.perf_counter()
         runner = RoundRunner(self, super()._generate_and_score_completions, rows_per_process=len(inputs))
-        batch, self._open_round = runner.run(picks, started=started, selected=selected)
+        try:
+            batch, self._open_round = runner.run(picks, started=started, selected=selected)
+        except RuntimeError as error:
+            if (diagnosis := self.explained(error)) is not None:
+                raise diagnosis from error
+            raise
         return batch
 
     def captured_rewards(self) -> torch.Tensor:
@@ -259,6 +263,7 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         loss = super().training_step(*args, **kwargs)
         self.spent.updates = self.state.global_step + int(self.accelerator.sync_gradients)
         self._finish_round()
+        self._check_update(loss)
         return loss
 
     def _finish_round(self) -> None:
@@ -278,17 +283,6 @@ class DoPRTrainer(Resumable, GRPOTrainer):
         if self.events:
             self.events.write("round", **self.last_round)
         self._check_signal(round_)
-
-    def _check_signal(self, round_: Round) -> None:
-        verdict = self._watch.see(round_.outcomes)
-        if verdict is None:
-            return
-        if self.events:
-            self.events.write("warning", round=round_.number, code=verdict.code, text=verdict.text)
-        self.last_round["warning"] = verdict.text
-        if verdict.stop:
-            self.control.should_training_stop = True
-            self.stop_reason = verdict.text
 
     def _entropies(self, picks: int) -> dict[int, float]:
         """Mean token entropy (nats) per pick over all processes, from the latest micro-batch."""
@@ -351,13 +345,3 @@ class DoPRTrainer(Resumable, GRPOTrainer):
     def pad_id(self) -> int:
         """Padding token id."""
         return int(self.processing_class.pad_token_id)
-
-    # -- state (the rest is in Resumable) ------------------------------------------------------------------------
-
-    def watch_state(self) -> dict[str, Any]:
-        """What the watches have counted, as plain values."""
-        return {"constant": self._watch.state_dict()}
-
-    def load_watch_state(self, state: dict[str, Any]) -> None:
-        """Restore ``watch_state``."""
-        self._watch.load_state_dict(state["constant"])

@@ -63,4 +63,6 @@ class ConstantWatch:
         code, _ = self._seen.most_common(1)[0]
         counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self._seen.most_common())
         text = f"No learning signal in {self._run} rounds in a row ({counts}): in most of them {_REMEDY[code]}"
+        if stop:  # a resumed run gets its chance
+            self._run, self._next_warning = 0, self.warn_after
         return Verdict(code, text, stop)

@@ -1,0 +1,136 @@
+"""What makes ``DoPRTrainer`` notice trouble: rewards that are no use, rounds without signal, broken losses and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dopr.errors import RunError
+from dopr.train.health import HealthWatch, Signs
+from dopr.train.resume import Resumable
+from dopr.train.round import Round
+from dopr.train.watch import ConstantWatch, Verdict
+
+#: Rewards beyond this would overflow float32 when squared: they count as unscorable.
+LARGEST_REWARD = 1e15
+
+
+class Watching(Resumable):
+    """Mixin of ``DoPRTrainer``; everything it touches is set up there."""
+
+    last_round: dict[str, Any]
+    stop_reason: str | None
+    round: int
+
+    def _set_up_watches(self) -> None:
+        a = self.args
+        self._watch = ConstantWatch(a.dopr_warn_constant, a.dopr_stop_constant)
+        self.health = HealthWatch(
+            stop_unscorable=a.dopr_stop_unscorable, stop_skipped=a.dopr_stop_skipped, quiet=not a.dopr_warn_constant
+        )
+        self._finite_loss = True
+        self._latest_mixed = False
+
+    # -- rewards -------------------------------------------------------------------------------------------------
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's, with what is not a usable number turned into NaN, which both TRL and the selection leave out."""
+        rewards = super()._calculate_rewards(*args, **kwargs)
+        return torch.where(rewards.abs() <= LARGEST_REWARD, rewards, torch.nan)
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def _check_signal(self, round_: Round) -> None:
+        self._latest_mixed = "mixed" in round_.outcomes
+        verdicts = [self._watch.see(round_.outcomes), *self.health.see_round(self._signs(round_))]
+        self._announce([v for v in verdicts if v is not None])
+
+    def _signs(self, round_: Round) -> Signs:
+        rewards = [r for group in round_.rewards for r in group]
+        rates = [rate for rate in round_.rates if rate is not None]
+        cut = self._metrics["train"].get("completions/clipped_ratio")
+        entropies = list(round_.entropies.values())
+        return Signs(
+            rollouts=len(rewards),
+            unscorable=rewards.count(None),
+            success=sum(rates) / len(rates) if rates else None,
+            mixed=round_.informative_share,
+            length=sum(round_.tokens) / max(1, len(rewards)),
+            truncated=float(cut[-1]) if cut else None,
+            entropy=sum(entropies) / len(entropies) if entropies else None,
+        )
+
+    def _announce(self, verdicts: list[Verdict]) -> None:
+        for verdict in verdicts:
+            if self.events:
+                self.events.write("warning", round=self.round, code=verdict.code, text=verdict.text)
+            earlier = f"{self.last_round['warning']} " if "warning" in self.last_round else ""
+            self.last_round["warning"] = earlier + verdict.text
+            if verdict.stop:
+                self.stop_reason = verdict.text
+
+    # -- updates -------------------------------------------------------------------------------------------------
+
+    def _check_update(self, loss: torch.Tensor) -> None:
+        """After a micro-batch's backward pass: at the last one of an update, look at its gradient, and drop a broken one."""
+        self._finite_loss &= bool(torch.isfinite(loss).all())
+        if not self.accelerator.sync_gradients:
+            return
+        known, norm = self._gradient_norm()
+        if known:
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            before = self.health.skipped
+            (broken,) = self.any_process(not self._finite_loss)
+            self._announce(self.health.see_update(norm, finite_loss=not broken, mixed=self._latest_mixed, rate=rate))
+            if self.health.skipped > before:
+                self.model.zero_grad(
+                    set_to_none=True
+                )  # without gradients the optimizer changes nothing, moments included
+        self._finite_loss = True
+        if self.stop_reason:
+            self.control.should_training_stop = True
+
+    def _gradient_norm(self) -> tuple[bool, float | None]:
+        """Whether the norm can be known here, and the norm before clipping; ``None`` = no gradient.
+
+        Not where the engine shards or rescales gradients itself (FSDP, DeepSpeed, float16 loss scaling).
+        """
+        kind = str(self.accelerator.distributed_type).rpartition(".")[2]
+        if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM") or getattr(self.accelerator, "scaler", None) is not None:
+            return False, None
+        norms = [
+            torch.linalg.vector_norm(p.grad.detach().float()) for p in self.model.parameters() if p.grad is not None
+        ]
+        if not norms:
+            return True, None
+        return True, float(torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms])))
+
+    def explained(self, error: RuntimeError) -> RunError | None:
+        """A diagnosis, if ``error`` came up because the weights or the policy's logits are no longer numbers."""
+        broken = [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]
+        if not broken and "probability tensor" not in str(error):
+            return None
+        what = (
+            f"{len(broken)} of its tensors hold NaN or infinity, such as {broken[0]}"
+            if broken
+            else "its logits overflow"
+        )
+        rate = float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else self.args.learning_rate
+        return RunError(
+            f"The policy is broken at round {self.round}: {what}. The learning rate {rate:.3g} was probably too large. Start "
+            "again with a smaller one, or resume from a checkpoint before this round with --force and a smaller "
+            "--learning-rate."
+        )
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def watch_state(self) -> dict[str, Any]:
+        """What the watches have counted, as plain values."""
+        return {"constant": self._watch.state_dict(), "health": self.health.state_dict(), "mixed": self._latest_mixed}
+
+    def load_watch_state(self, state: dict[str, Any]) -> None:
+        """Restore ``watch_state``."""
+        self._watch.load_state_dict(state["constant"])
+        self.health.load_state_dict(state["health"])
+        self._latest_mixed = bool(state["mixed"])
