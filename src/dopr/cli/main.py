@@ -10,6 +10,7 @@ import click
 
 from dopr import __version__
 from dopr.cli.bound import options as bound_options
+from dopr.cli.data import data
 from dopr.cli.options import read_settings, settings_options
 from dopr.config import CompareSettings, EvalSettings, TrainSettings
 from dopr.errors import DoprError
@@ -116,6 +117,9 @@ def bound(**flags: Any) -> None:
     from dopr.cli.bound import run_command
 
     sys.exit(run_command(flags))
+
+
+cli.add_command(data)
 
 
 def main() -> None:

@@ -287,7 +287,7 @@ def _last(text: str) -> Stated | None:
     if _NO_IDEA.search(text[-300:]):
         return None
     unclosed = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if unclosed >= 0 and "}" not in text[unclosed:]:  # cut off inside its answer
+    if unclosed >= 0 and text.count("{", unclosed) > text.count("}", unclosed):  # cut off inside its answer
         return None
     for start, end, value in reversed(values(text)):
         bare = value.strip(" .{}")

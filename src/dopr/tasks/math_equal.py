@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from dopr.tasks.pool import WorkerPool
 from dopr.tasks.quantities import equal, read_quantity, read_ratio, simplified, units_of
 
 LONGEST = 2_000
@@ -178,6 +179,24 @@ def _depth(text: str) -> int:
     return deepest
 
 
+def reading(golds: Sequence[str], *, timeout: float) -> list[str]:
+    """How each gold is read: number, ratio, text, what math-verify makes of it (expression, set, interval, ...), or unread."""
+    kinds = {gold: _plain_kind(gold) for gold in golds}
+    hard = [gold for gold, kind in kinds.items() if not kind]
+    pool = WorkerPool("dopr.tasks.math_equal:kind", timeout=timeout)
+    for gold, kind in zip(hard, pool.run(hard), strict=True):
+        kinds[gold] = kind if isinstance(kind, str) else "unread"
+    pool.close()
+    return [kinds[gold] for gold in golds]
+
+
+def _plain_kind(gold: str) -> str:
+    text = prepared(gold)
+    if read_quantity(text) is not None:
+        return "number"
+    return "ratio" if read_ratio(text) else "text" if _words_of(text) is not None else ""
+
+
 # -- in a worker -----------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +217,25 @@ def judge(item: Any) -> list[bool] | str | None:
         return [any(_same(gold, parsed, answer, step) for gold, parsed in wanted) for answer in answers]
     except _LateError:
         return "late"
+
+
+def kind(gold: Any) -> str | None:
+    """Runs in a worker: what math-verify makes of a gold."""
+    import math_verify  # noqa: F401 - as in judge
+    from latex2sympy2_extended.logic import And
+    from sympy import Eq, FiniteSet, Interval, MatrixBase, Set, Tuple
+    from sympy.core.relational import Relational
+
+    if gold is None:
+        return None
+    names = {
+        "matrix": MatrixBase, "interval": Interval, "list or set": FiniteSet, "set": Set, "tuple": Tuple,
+        "equation": Eq, "relation": (Relational, And),
+    }  # fmt: skip
+    parsed = [_parse(part, 5) for part in alternatives(gold)]
+    if not parsed or any(not one or isinstance(one[0], str) for one in parsed):
+        return "unread"
+    return next((name for name, types in names.items() if isinstance(parsed[0][0], types)), "expression")
 
 
 class _LateError(Exception):

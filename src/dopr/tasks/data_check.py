@@ -1,0 +1,261 @@
+"""What is wrong with a problem file, row by row, before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dopr.errors import DataError
+from dopr.tasks import columns as col
+from dopr.tasks.answers import gold_text
+from dopr.tasks.math_equal import reading
+from dopr.tasks.overlap import overlaps, words_of
+from dopr.tasks.problems import Problem, prompt_id
+from dopr.tasks.rewards import auto_reward, check_golds, resolve_rewards
+from dopr.tasks.rows import Row, is_data_path, read_path
+from dopr.tasks.templates import Messages
+
+#: Kinds of findings, in the order in which they are shown.
+KINDS = {
+    "row": "prompts or ids that cannot be used",
+    "duplicate-id": "ids used twice",
+    "conflict": "the same prompt with another answer",
+    "repeat": "repeated problems",
+    "gold": "golds that are missing or that their own verifier rejects",
+    "unread": "golds that only an identical text can match",
+    "length": "prompts over the length limit",
+    "overlap": "problems that the other file holds, whole or nearly",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with one row."""
+
+    kind: str
+    """One of :data:`KINDS`."""
+    where: str
+    """The row: ``line 3``, counted from 1."""
+    id: str
+    """The problem's id, empty where it has none."""
+    text: str
+    """What is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """The outcome of :func:`check_data`."""
+
+    file: str
+    rows: int
+    columns: dict[str, str | None]
+    """The columns taken for prompt, answer and id."""
+    reward: str
+    """The verifier that the golds were given to; empty where no row has a gold."""
+    extraction: dict[str, int]
+    """Golds by where their answer stands: ``####``, ``boxed`` or ``as it stands``."""
+    reading: dict[str, int]
+    """Golds by how the maths verifier reads them: number, text, expression, set, ..."""
+    prompt_characters: dict[str, int]
+    """Least, median and most characters of a prompt."""
+    against: dict[str, Any] = field(default_factory=dict)
+    """The other file: its name, rows, and how many rows here repeat one of its."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings of each kind that occurs."""
+        found = Counter(f.kind for f in self.findings)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+
+def check_data(
+    source: str,
+    *,
+    against: str | None = None,
+    reward: str = "auto",
+    names: col.Names | None = None,
+    split: str = "train",
+    most_characters: int = 20_000,
+    least_overlap: float = 0.6,
+    timeout: float = 10.0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> DataCheck:
+    """Check the problems of ``source``: ids, repeats, golds, lengths, and what they share with ``against``.
+
+    Args:
+        source: file, directory or hub name, as for training.
+        against: problems that must not be among them, an evaluation set as a rule.
+        reward: verifier of the golds; ``auto`` chooses as training does.
+        names: the columns, where they are not to be looked up.
+        split: for sources with splits.
+        most_characters: a longer prompt is a finding.
+        least_overlap: share of an ``against`` problem's word 5-grams that makes a near-duplicate.
+        timeout: seconds for one gold.
+        progress: told what is being done.
+
+    Raises:
+        DataError: a file cannot be read, or has no prompt column.
+        RewardError: an unknown verifier.
+    """
+    rows = _rows(source, split)
+    chosen = col.choose(rows, source, names or col.Names(), require_answer=False)
+    findings: list[Finding] = []
+    progress(f"{len(rows):,} rows")
+    problems, places = _problems(rows, chosen, findings)
+    _repeats(problems, places, findings)
+    texts = [_text(p.prompt) for p in problems]
+    for problem, where, text in zip(problems, places, texts, strict=True):
+        if len(text) > most_characters:
+            findings.append(Finding("length", where, problem.id, f"{len(text):,} characters, over {most_characters:,}"))
+    progress("golds")
+    name, how_read = _golds(problems, places, reward, timeout, findings)
+    other: dict[str, Any] = {}
+    if against is not None:
+        progress(f"comparing with {against}")
+        other = _against(problems, places, texts, against, split, least_overlap, findings)
+    order = list(KINDS)
+    sizes = np.array([len(text) for text in texts] or [0])
+    return DataCheck(
+        file=source, rows=len(rows), columns={"prompt": chosen.prompt, "answer": chosen.answer, "id": chosen.ident},
+        reward=name, extraction=_extraction(rows, chosen.answer), reading=how_read, against=other,
+        prompt_characters={"least": int(sizes.min()), "median": int(np.median(sizes)), "most": int(sizes.max())},
+        findings=sorted(findings, key=lambda f: order.index(f.kind)),
+    )  # fmt: skip
+
+
+def _rows(source: str, split: str) -> list[Row]:
+    if is_data_path(source):
+        return read_path(Path(source).expanduser(), split=split)
+    from dopr.tasks.hub import read_hub
+
+    return read_hub(source, split=split)
+
+
+def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding]) -> tuple[list[Problem], list[str]]:
+    """The usable problems and where they stand; what is wrong with the others goes to ``findings``."""
+    problems, places = [], []
+    for row in rows:
+        try:
+            prompt = col.read_prompt(row, chosen.prompt)
+            ident = col.read_id(row, chosen.ident) if chosen.ident else prompt_id(prompt)
+        except DataError as error:
+            findings.append(Finding("row", row.where, "", _after_place(str(error), row.where)))
+            continue
+        answer = None
+        if chosen.answer is not None:
+            try:
+                answer = gold_text(col.field(row.data, chosen.answer))
+            except ValueError as reason:
+                findings.append(Finding("gold", row.where, ident, f"the gold cannot be checked: {reason}"))
+        problems.append(Problem(id=ident, prompt=prompt, answer=answer, extra={}))
+        places.append(row.where)
+    return problems, places
+
+
+def _after_place(message: str, where: str) -> str:
+    return message.removeprefix(f"{where}: ").rstrip(".")
+
+
+def _text(prompt: str | Messages) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+
+
+def _repeats(problems: Sequence[Problem], places: Sequence[str], findings: list[Finding]) -> None:
+    ids: dict[str, int] = {}
+    prompts: dict[str, int] = {}
+    for i, (problem, where) in enumerate(zip(problems, places, strict=True)):
+        text = " ".join(_text(problem.prompt).lower().split())
+        same = prompts.setdefault(text, i)
+        if same != i:
+            first = problems[same]
+            if first.answer == problem.answer:
+                findings.append(Finding("repeat", where, problem.id, f"the problem of {places[same]} again"))
+            else:
+                findings.append(
+                    Finding("conflict", where, problem.id, f"the prompt of {places[same]} with the answer "
+                            f"{_short(problem.answer)} against {_short(first.answer)}")
+                )  # fmt: skip
+        known = ids.setdefault(problem.id, i)
+        if known != i and known != same:
+            findings.append(Finding("duplicate-id", where, problem.id, f"the id {problem.id!r} of {places[known]}"))
+
+
+def _short(text: str | None) -> str:
+    return "(none)" if text is None else repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _golds(
+    problems: Sequence[Problem], places: Sequence[str], reward: str, timeout: float, findings: list[Finding]
+) -> tuple[str, dict[str, int]]:
+    """The verifier's name and how it reads the golds; those that it rejects go to ``findings``."""
+    where = {id(p): place for p, place in zip(problems, places, strict=True)}
+    with_gold = [p for p in problems if p.answer is not None]
+    if not with_gold:
+        return "", {}
+    name = auto_reward(with_gold) if reward == "auto" else reward
+    (verifier,) = resolve_rewards([name], timeout=timeout)
+    rejected = check_golds(with_gold, verifier)
+    for problem, why in rejected:
+        findings.append(Finding("gold", where[id(problem)], problem.id, why))
+    if name != "math":
+        return name, {}
+    bad = {id(problem) for problem, _ in rejected}
+    kinds = reading([str(p.answer) for p in with_gold], timeout=timeout)
+    for problem, kind in zip(with_gold, kinds, strict=True):
+        if kind == "unread" and id(problem) not in bad:
+            findings.append(
+                Finding("unread", where[id(problem)], problem.id, f"the gold {_short(problem.answer)} is no mathematics "
+                        "that can be read")
+            )  # fmt: skip
+    return name, dict(Counter(kinds).most_common())
+
+
+def _extraction(rows: Sequence[Row], answer: str | None) -> dict[str, int]:
+    if answer is None:
+        return {}
+    values = [col.field(row.data, answer) for row in rows]
+    texts = [value for value in values if isinstance(value, str)]
+    marked = sum("####" in text for text in texts)
+    boxed = sum("####" not in text and "\\boxed{" in text for text in texts)
+    counts = {"####": marked, "boxed": boxed, "as it stands": len(values) - marked - boxed}
+    return {name: n for name, n in counts.items() if n}
+
+
+def _against(
+    problems: Sequence[Problem], places: Sequence[str], texts: Sequence[str], against: str, split: str, least: float,
+    findings: list[Finding],
+) -> dict[str, Any]:  # fmt: skip
+    rows = _rows(against, split)
+    chosen = col.choose(rows, against, col.Names(), require_answer=False)
+    others, other_places = _problems(rows, chosen, [])
+    other_texts = [_text(p.prompt) for p in others]
+    whole = {" ".join(words_of(text)): k for k, text in reversed(list(enumerate(other_texts)))}
+    pairs = {pair.first: (pair.second, pair.overlap) for pair in overlaps(texts, other_texts, least=least)}
+    exact = 0
+    for i, text in enumerate(texts):
+        same = whole.get(" ".join(words_of(text)))
+        if same is not None:
+            exact += 1
+            said = f"the problem of {against}, {other_places[same]}"
+        elif i in pairs:
+            said = f"{pairs[i][1]:.0%} of the word 5-grams of {against}, {other_places[pairs[i][0]]}"
+        else:
+            continue
+        findings.append(Finding("overlap", places[i], problems[i].id, said))
+    near = sum(f.kind == "overlap" for f in findings) - exact
+    return {"file": against, "rows": len(rows), "same": exact, "near": near, "least_overlap": least}
+
+
+def as_json(check: DataCheck) -> str:
+    """The whole check as JSON."""
+    record = {name: getattr(check, name) for name in
+              ("file", "rows", "columns", "reward", "extraction", "reading", "prompt_characters", "against", "counts")}  # fmt: skip
+    findings = [{"kind": f.kind, "where": f.where, "id": f.id, "text": f.text} for f in check.findings]
+    return json.dumps(record | {"clean": not findings, "findings": findings}, indent=2)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli_kit import dopr, write_jsonl
+from dopr.tasks.data_check import check_data
+from dopr.tasks.overlap import N, overlaps, words_of
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+GOOD = [
+    {"id": "a", "question": "What is one plus one, in words and in figures?", "answer": "2"},
+    {"id": "b", "question": "Simplify x + x as far as it goes, please.", "answer": "2x"},
+]
+
+
+def test_a_clean_file_is_clean(tmp_path):
+    write_jsonl(tmp_path / "good.jsonl", GOOD)
+    output = dopr(tmp_path, "data", "check", "good.jsonl")
+    assert "2 rows; prompt 'question', answer 'answer', id 'id'" in output
+    assert "read as number 1, expression 1" in output
+    assert "Nothing wrong found." in output
+
+
+BAD = [
+    *GOOD,
+    {"id": "a", "question": "Another question with the id of the first one.", "answer": "3"},
+    {"id": "d", "question": GOOD[1]["question"], "answer": "2x"},
+    {"id": "e", "question": GOOD[0]["question"].upper(), "answer": "3"},
+    {"id": "f", "question": "", "answer": "3"},
+    {"id": "g", "question": "A gold that is missing altogether.", "answer": None},
+    {"id": "h", "question": "A gold that holds nothing at all.", "answer": "  "},
+    {"id": "i", "question": "A gold cut off in the middle of its formula.", "answer": "\\frac{1}{2}-\\frac{3"},
+    {"id": "j", "question": "A gold that is a lone operator.", "answer": "\\div"},
+    {"id": "k", "question": "long " * 100, "answer": "1"},
+]
+
+
+def test_every_kind_of_bad_row_is_named(tmp_path):
+    write_jsonl(tmp_path / "bad.jsonl", BAD)
+    output = dopr(tmp_path, "data", "check", "bad.jsonl", "--max-characters", "400", "--json", code=1)
+    found = {(f["kind"], f["where"]) for f in json.loads(output)["findings"]}
+    assert found == {
+        ("duplicate-id", "line 3"), ("repeat", "line 4"), ("conflict", "line 5"), ("row", "line 6"), ("gold", "line 7"),
+        ("gold", "line 8"), ("gold", "line 9"), ("unread", "line 10"), ("length", "line 11"),
+    }  # fmt: skip
+    text = dopr(tmp_path, "data", "check", "bad.jsonl", "--show", "1", code=1)
+    assert "line 5 (e): the prompt of line 1 with the answer '3' against '2'" in text
+    assert "and 2 more (--show 0 names all)" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"question": "a"', "is not valid JSON"),
+        ("", "holds no problems"),
+        ('{"text": "a", "label": "b"}', "none is a prompt"),
+    ],
+)
+def test_what_cannot_be_read_ends_with_code_2(tmp_path, content, words):
+    (tmp_path / "broken.jsonl").write_text(content)
+    output = dopr(tmp_path, "data", "check", "broken.jsonl", code=2)
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_a_missing_file_and_a_wrong_verifier_are_explained(tmp_path):
+    assert "There is no file" in dopr(tmp_path, "data", "check", "absent.jsonl", code=2)
+    write_jsonl(tmp_path / "good.jsonl", GOOD)
+    assert "There is no reward 'maths'" in dopr(tmp_path, "data", "check", "good.jsonl", "--reward", "maths", code=2)
+
+
+def test_overlap_with_an_evaluation_file_is_found(tmp_path):
+    held = [
+        {
+            "question": "A train travels 270 miles in 3 hours. How many hours for 180 miles more at the same rate?",
+            "answer": "2",
+        },
+        {
+            "question": "Tom has five boxes with seven pencils each and gives nine pencils away. How many are left?",
+            "answer": "26",
+        },
+    ]
+    rows = [
+        {
+            "question": "  tom has five BOXES with seven pencils each, and gives nine pencils away! How many are left?",
+            "answer": "26",
+        },
+        {
+            "question": "Yesterday a train travels 270 miles in 3 hours. How many hours for 190 miles more at the same rate?",
+            "answer": "2",
+        },
+        {
+            "question": "Something else entirely, about the sum of the first hundred odd numbers and their squares.",
+            "answer": "1",
+        },
+    ]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    write_jsonl(tmp_path / "test.jsonl", held)
+    output = dopr(
+        tmp_path, "data", "check", "train.jsonl", "--against", "test.jsonl", "--overlap", "0.5", "--json", code=1
+    )
+    check = json.loads(output)
+    assert [f["where"] for f in check["findings"]] == ["line 1", "line 2"]
+    assert check["against"] == {"file": "test.jsonl", "rows": 2, "same": 1, "near": 1, "least_overlap": 0.5}
+    assert "test.jsonl, line 2" in check["findings"][0]["text"]
+
+
+def test_golds_are_counted_by_where_they_stand(tmp_path):
+    golds = ["2+3=5\n#### 5", "so \\boxed{7}", "9", 11.0]
+    write_jsonl(tmp_path / "x.jsonl", [{"question": f"Question {k}?", "answer": gold} for k, gold in enumerate(golds)])
+    assert check_data(str(tmp_path / "x.jsonl")).extraction == {"####": 1, "boxed": 1, "as it stands": 2}
+
+
+def slow_overlaps(first, second, least):
+    """The definition, literally."""
+
+    def grams(text):
+        words = words_of(text)
+        if 0 < len(words) < N:
+            return {tuple(words)}
+        return {tuple(words[k : k + N]) for k in range(len(words) - N + 1)}
+
+    found = {}
+    for i, a in enumerate(first):
+        shares = [(len(grams(a) & grams(b)) / len(grams(b)), j) for j, b in enumerate(second) if grams(b)]
+        best = max((share for share, _ in shares), default=0.0)
+        if best >= least:
+            found[i] = best
+    return found
+
+
+WORDS = st.lists(st.sampled_from("a b c d e 1 2".split()), max_size=14).map(" ".join)  # noqa: SIM905
+
+
+@given(st.lists(WORDS, max_size=6), st.lists(WORDS, max_size=6), st.sampled_from([0.2, 0.5, 1.0]))
+def test_overlaps_equal_their_definition(first, second, least):
+    pairs = overlaps(first, second, least=least)
+    assert {p.first: pytest.approx(p.overlap) for p in pairs} == slow_overlaps(first, second, least)
+
+
+def test_overlap_is_found_in_large_files(tmp_path):
+    rng = np.random.default_rng(0)
+    words = [f"w{chr(97 + k % 26)}{chr(97 + k // 26 % 26)}{chr(97 + k // 676)}" for k in range(5000)]
+    texts = [" ".join(words[i] for i in rng.integers(0, 5000, 30)) for _ in range(20_000)]
+    pairs = overlaps(texts, [*texts[5000:5100], "nothing of the kind at all here"], least=0.9)
+    assert sorted(p.first for p in pairs) == list(range(5000, 5100))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data is not on this machine")
+def test_the_empty_and_the_cut_off_gold_of_a_published_training_set_are_named():
+    check = check_data(str(REAL / "dsr_sub.parquet"))
+    assert [(f.where, f.id) for f in check.findings if f.kind == "gold"] == [("row 266", "265"), ("row 1188", "1187")]
+    assert check.rows == 1209
+    assert check.reading["number"] > 900
