@@ -124,3 +124,27 @@ def test_no_order_of_skills_unlocks_them_in_fewer_rollouts() -> None:
             assert (spent < single).mean() <= 0.05
             if how == "cheapest":
                 assert abs(spent.mean() - floor) < 4 * error
+
+
+@settings(max_examples=300, deadline=None)
+@given(start=st.floats(1e-6, 1.55), step=st.floats(1e-4, 1.5), clip=st.floats(0.0, 0.5))
+def test_among_steps_that_end_short_of_the_clip_the_cheapest_ends_there(start: float, step: float, clip: float) -> None:
+    """The inequality behind `profile_updates`, and the convexity its proof needs."""
+    end = start + step
+    if end <= np.pi / 2 - clip:
+        least = theory.kl(np.cos(clip) ** 2, np.cos(clip + step) ** 2)
+        assert theory.kl(np.sin(end) ** 2, np.sin(start) ** 2) >= least * (1 - 1e-9) - 1e-15
+    if clip + 2 * step < np.pi / 2:
+        once, twice = (float(theory.kl(np.cos(clip) ** 2, np.cos(clip + k * step) ** 2)) for k in (1, 2))
+        assert once <= twice / 2 * (1 + 1e-9)
+
+
+def test_uneven_updates_of_the_same_mean_divergence_obey_the_profile_bound() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(5):
+        p0, updates, mean = float(rng.uniform(0.05, 0.6)), 12, float(rng.uniform(1e-3, 0.02))
+        p = p0
+        for kappa in rng.dirichlet(np.full(updates, 0.5)) * updates * mean:
+            p = float(theory.reachable(p, kappa)) if p < 1 and kappa > 1e-15 else p
+        if p < 1 - 1e-9:
+            assert theory.profile_updates([p0], p, mean) <= updates
