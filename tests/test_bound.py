@@ -143,3 +143,14 @@ def test_impossible_numbers_are_refused_in_one_sentence(
     text = dopr(tmp_path, "bound", *arguments, code=2)
     assert message in text
     assert "Traceback" not in text
+
+
+def test_the_commands_of_the_theory_page_run(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "theory.md").read_text()
+    commands = [line.split()[1:] for line in page.splitlines() if line.startswith("    dopr bound")]
+    assert len(commands) == 3
+    for command in commands:
+        if "--run" in command:
+            write_run(tmp_path / "run")
+            command[command.index("--run") + 1] = "run"
+        dopr(tmp_path, *command)
