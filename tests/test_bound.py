@@ -10,6 +10,7 @@ import pytest
 
 from cli_kit import dopr
 from dopr.errors import RunError
+from dopr.report import write_report
 from dopr.report_bounds import run_bounds
 
 
@@ -154,3 +155,11 @@ def test_the_commands_of_the_theory_page_run(tmp_path: Path) -> None:
             write_run(tmp_path / "run")
             command[command.index("--run") + 1] = "run"
         dopr(tmp_path, *command)
+
+
+def test_the_report_shows_used_against_bound_where_it_can(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run")).read_text()
+    assert "Used against the least possible" in page
+    assert "in fewer than" in page
+    flat = write_report(write_run(tmp_path / "flat", end=0.2)).read_text()
+    assert "Used against the least possible" not in flat

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dopr.errors import RunError
+from dopr.report_bounds import bounds_of
 from dopr.report_figures import OUTCOMES, PickRow, accuracy_figure, available, cost_figure, picks_figure
 from dopr.report_html import DASH, count, duration, escape, figure, number, page, percent, table, tiles, with_interval
 from dopr.report_run import RunRecord, read_run
@@ -51,7 +53,7 @@ def _body(run: RunRecord) -> str:
                      "then write the report again.</p>")  # fmt: skip
     parts += [_tiles(run), _warnings(run), _learning(run, figures), _results(run), _against_baseline(run)]
     if run.picks:
-        parts += [_choice(run, figures), _cost(run, figures), _prompts(run)]
+        parts += [_choice(run, figures), _cost(run, figures), _bounds(run), _prompts(run)]
     else:
         parts.append("<h2>Rounds</h2><p>No round was finished, so there is nothing to show of what was picked.</p>")
     parts.append(_settings(run))
@@ -143,6 +145,29 @@ def _against_baseline(run: RunRecord) -> str:
         f"<h2>Against the recorded baseline</h2><p>Spent to reach{escape(at) or ' the target'}, by this run and by "
         f"<b>{escape(name, 80)}</b> (recorded over {seeds} seeds; interval in brackets). This run is a single seed.</p>"
         + table(("To reach the target", "this run", name, "baseline / this run"), rows)
+    )
+
+
+def _bounds(run: RunRecord) -> str:
+    try:
+        found = bounds_of(run)
+    except (
+        RunError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # a log may lack or garble what they need; the page stands without them
+        return ""
+    rows = [
+        (f"{r.theorem} {r.name}", f"{r.bound:,.0f} {r.unit}", f"{r.used:,.0f}", f"{r.ratio:,.1f}", r.sentence)
+        for r in found.rows
+        if r.theorem != "T1"
+    ]
+    if not rows:
+        return ""
+    return (
+        "<h2>Used against the least possible</h2><p>No method that keeps to the assumptions of docs/theory.md can do with less.</p>"
+        + table(("Theorem", "at least", "used", "used / bound", "what it says"), rows, text_columns=[4])
     )
 
 

@@ -97,11 +97,19 @@ def run_bounds(directory: str | Path) -> RunBounds:
     Raises:
         RunError: Not a run directory, or it holds no two evaluations or no round.
     """
-    run = read_run(Path(directory))
+    return bounds_of(read_run(Path(directory)))
+
+
+def bounds_of(run: RunRecord) -> RunBounds:
+    """`run_bounds` of a run that has been read.
+
+    Raises:
+        RunError: It holds no two evaluations or no round.
+    """
     evals = [e for e in run.events.get("eval", []) if number(e.get("accuracy")) is not None]
     if len(evals) < 2 or not run.picks:
         raise RunError(
-            f"The run in {directory} holds {len(evals)} evaluations and {len(run.events.get('round', []))} rounds; bounds need its "
+            f"The run {run.name} holds {len(evals)} evaluations and {len(run.events.get('round', []))} rounds; bounds need its "
             "success before and after. Train with --eval-problems above 0."
         )
     world = _world(run)
