@@ -87,7 +87,7 @@ def _from_numbers(given: dict[str, Any], as_json: bool) -> int:
     for bound in found.bounds:
         mark = "*" if bound is found.binding else ""
         rollouts = "" if bound.rollouts is None else f"{bound.rollouts:,.0f}{mark}"
-        table.add_row(f"{bound.theorem} {bound.name}", f"{bound.value:,.0f} {bound.unit}", rollouts)
+        table.add_row(f"{bound.theorem} {bound.name}", counted(bound.value, bound.unit), rollouts)
     console.print(table)
     for bound in found.bounds:
         console.print(f"{bound.theorem}: {bound.sentence} [dim]Assumes: {bound.assumes}.[/]", highlight=False)
@@ -113,7 +113,7 @@ def _from_run(directory: str, as_json: bool) -> int:
     for row in found.rows:
         mark = " (binds)" if row.theorem == found.binding else ""
         table.add_row(
-            f"{row.theorem} {row.name}{mark}", f"{row.bound:,.0f} {row.unit}", f"{row.used:,.0f}", f"{row.ratio:,.1f}"
+            f"{row.theorem} {row.name}{mark}", counted(row.bound, row.unit), f"{row.used:,.0f}", f"{row.ratio:,.1f}"
         )
     console.print(table)
     for row in found.rows:
@@ -138,6 +138,11 @@ def ceiling_text(ceiling: Any, informative: float | None) -> str:
         f"Selection ceiling: a random prompt gives an informative group {ceiling.random_share:.0%} of the time, the best possible choice "
         f"{ceiling.best_share:.0%}, so no selector gains more than {ceiling.gain:.2f}x over random.{had}"
     )
+
+
+def counted(value: float, unit: str) -> str:
+    """``1 group``, ``1,200 groups``."""
+    return f"{value:,.0f} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def numbers(text: str, name: str) -> list[float]:
