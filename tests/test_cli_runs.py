@@ -224,8 +224,13 @@ def test_a_function_that_breaks_in_mid_run_ends_it_with_its_name_and_keeps_what_
     )
     printed = dopr(
         tmp_path, "train", "--data", "sums.jsonl", "--reward", "late:late", "--output", "run", "--eval-problems", "0",
-        "--wrong-cap", "8", code=2,
+        "--wrong-cap", "8", "--learning-rate", "1e-6",
     )  # fmt: skip
-    assert "The reward function late returned 'text' (of type str)" in printed
+    assert "Stopped: 94% of the rollouts in the last 16 rounds could not be scored" in printed
+    assert "late: 15 calls with errors, 0 timeouts; latest: The reward function late returned 'text' (of type str)" in printed
     assert "Traceback" not in printed
-    assert len(events(tmp_path / "run", "round")) >= 1
+    assert "Continue: dopr train --resume run" in printed
+    rounds, summary = events(tmp_path / "run", "round"), read(tmp_path / "run" / "summary.json")
+    assert [p["outcome"] for e in rounds[-15:] for p in e["picks"]] == ["unscorable"] * 15
+    assert summary["status"] == "stopped"
+    assert summary["rewards"]["late"]["unscorable"] == 15 * 8

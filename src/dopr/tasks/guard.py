@@ -28,13 +28,15 @@ class GuardedReward:
 
     An exception is counted and the completions are tried one by one, so that one bad completion costs only itself. A
     call that takes more than ``timeout`` seconds gives None for all. NaN and infinities are None too. Answers that show
-    a mistake in the function (wrong length, texts) raise.
+    a mistake in the function (wrong length, texts) raise, or with ``lenient``, once a run depends on it, count as errors.
 
     The function runs in a daemon thread so that it can be given up; Python cannot end a thread, so a function that hangs
     keeps its thread, and one that hangs inside a C call that holds the interpreter's lock cannot be given up at all. A
     function that insists on the main thread (it uses signals, as math-verify does) is called there, without a limit.
 
     Attributes:
+        lenient: whether malformed answers are counted as errors, their completions unscorable, instead of raised.
+        last_failure: what went wrong the last time, in words; None = nothing yet.
         counts: completions ``scored`` and ``unscorable``; calls with ``errors`` and ``timeouts``.
         extract: the function's own ``extract`` (canonical answer of a completion, or None), where it has one.
     """
@@ -44,6 +46,8 @@ class GuardedReward:
         self.__name__ = name or _name(function)
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.extract: Callable[[str], str | None] | None = getattr(function, "extract", None)
+        self.lenient = False
+        self.last_failure: str | None = None
         self._in_main_thread = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._logged: set[str] = set()
@@ -60,8 +64,10 @@ class GuardedReward:
             rewards = checked(self.attempt(completions, columns, deadline), len(completions), self.__name__)
         except TimeoutError:
             rewards = self._timed_out(len(completions))
-        except RewardError:
-            raise
+        except RewardError as error:
+            if not self.lenient:
+                raise
+            rewards = self._one_by_one(error, completions, columns, deadline)
         except Exception as error:  # noqa: BLE001 - whatever the user's function raises
             rewards = self._one_by_one(error, completions, columns, deadline)
         unscorable = sum(r is None for r in rewards)
@@ -136,7 +142,9 @@ class GuardedReward:
         self, error: Exception, completions: list[Any], columns: dict[str, Any], deadline: float
     ) -> list[float | None]:
         self.counts["errors"] += 1
-        self._log_once(type(error).__name__, f"raised {type(error).__name__}: {error}", error)
+        malformed = isinstance(error, RewardError)
+        self.last_failure = str(error) if malformed else f"raised {type(error).__name__}: {error}"
+        self._log_once(type(error).__name__, self.last_failure, None if malformed else error)
         n = len(completions)
         rewards: list[float | None] = [None] * n
         if n == 1:
@@ -151,10 +159,9 @@ class GuardedReward:
             except TimeoutError:
                 self._timed_out(0)
                 break
-            except RewardError:
-                raise
-            except Exception:  # noqa: BLE001 - counted and logged once above; this completion stays None
-                continue
+            except Exception as failure:  # counted and logged once above; this completion stays None
+                if isinstance(failure, RewardError) and not self.lenient:
+                    raise
         for column, values in logs.items():
             columns["log_extra"](column, values)
         return rewards
@@ -166,7 +173,8 @@ class GuardedReward:
 
     def _timed_out(self, n: int) -> list[float | None]:
         self.counts["timeouts"] += 1
-        self._log_once("timeout", f"took more than {self.timeout:g} seconds")
+        self.last_failure = f"took more than {self.timeout:g} seconds"
+        self._log_once("timeout", self.last_failure)
         return [None] * n
 
     def _log_once(self, kind: str, text: str, error: Exception | None = None) -> None:

@@ -90,8 +90,8 @@ class HealthWatch:
         share = sum(s.unscorable for s in self._recent) / max(1, sum(s.rollouts for s in self._recent))
         text = (
             f"{share:.0%} of the rollouts in the last {len(self._recent)} rounds could not be scored; they are left out, not "
-            "counted as wrong. The reward function fails, times out or returns something other than a number for them: see "
-            "the logged reason, and the counts under rewards in summary.json."
+            "counted as wrong. The reward function fails, times out or returns something other than a number for them: mend it, "
+            "or give it more time with --reward-timeout."
         )
         if self.stop_unscorable and share > self.stop_unscorable:
             self._recent.clear()  # a resumed run gets its chance

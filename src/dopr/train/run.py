@@ -23,6 +23,7 @@ from dopr.report import write_report
 from dopr.report_bounds import probe_summary
 from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write_json
 from dopr.tasks.baselines import recorded_baseline
+from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
 from dopr.train.checkpoint import differences
@@ -90,6 +91,9 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     columns: dict[str, Any] = {"template": settings.template, "system": settings.system, "chat": chat}
     sampling = _eval_sampling(settings, model)
     scorer = CombinedReward(prepared.rewards, settings.reward_weight)
+    for reward in prepared.rewards:
+        if isinstance(reward, GuardedReward):
+            reward.lenient = True  # it has passed the trial; from now on a bad answer costs only its own completion
     held_out = to_rows(prepared.held_out, **columns) if prepared.held_out else []
 
     def measure() -> Evaluation:

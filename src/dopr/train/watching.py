@@ -63,12 +63,21 @@ class Watching(Resumable):
 
     def _announce(self, verdicts: list[Verdict]) -> None:
         for verdict in verdicts:
+            text = verdict.text + (self._failures() if verdict.code == "unscorable" else "")
             if self.events:
-                self.events.write("warning", round=self.round, code=verdict.code, text=verdict.text)
+                self.events.write("warning", round=self.round, code=verdict.code, text=text)
             earlier = f"{self.last_round['warning']} " if "warning" in self.last_round else ""
-            self.last_round["warning"] = earlier + verdict.text
+            self.last_round["warning"] = earlier + text
             if verdict.stop:
-                self.stop_reason = verdict.text
+                self.stop_reason = text
+
+    def _failures(self) -> str:
+        """What the reward functions themselves say, where they keep count."""
+        said = [(r.__name__, r.counts, r.last_failure) for r in self.reward_funcs if getattr(r, "last_failure", None)]
+        return "".join(
+            f" {name}: {counts['errors']} calls with errors, {counts['timeouts']} timeouts; latest: {failure[:200]}"
+            for name, counts, failure in said
+        )
 
     # -- updates -------------------------------------------------------------------------------------------------
 
@@ -122,6 +131,11 @@ class Watching(Resumable):
             "again with a smaller one, or resume from a checkpoint before this round with --force and a smaller "
             "--learning-rate."
         )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if (broken := self.explained(RuntimeError())) is not None:
+            raise broken  # rather than put broken weights in the place of good ones
+        super()._save_checkpoint(model, trial)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
