@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -418,6 +419,39 @@ def test_the_success_memory_is_bounded_and_draws_distinct_ones() -> None:
     assert {s.prompt_id for s in memory.draw(99, rng)} == {f"p{i}" for i in range(7, 12)}
 
 
+def test_a_full_memory_keeps_what_is_rare_and_draws_keys_by_their_weights() -> None:
+    memory, rng = SuccessMemory(6), np.random.default_rng(0)
+    memory.add(success(0), key=9)
+    for i in range(1, 20):
+        memory.add(success(i), key=i % 2)
+    assert len(memory) == 6
+    assert memory.keys == [0, 1, 9]
+    assert [memory.count(key) for key in (0, 1, 9)] == [3, 2, 1] or [memory.count(key) for key in (0, 1, 9)] == [
+        2,
+        3,
+        1,
+    ]
+    names = [memory.draw(1, rng, lambda keys: np.array([1.0, 1.0, 2.0]))[0].prompt_id for _ in range(4000)]
+    assert names.count("p0") / 4000 == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_rule_replays_where_there_is_still_something_to_learn() -> None:
+    selector = dopr(labels=[0] * 20 + [1] * 20, clusters=2, config={"replay": 1})
+    for _ in range(10):
+        feed(selector, "p0", [1.0] * 8)
+        feed(selector, "p39", [0.0] * 7 + [1.0])
+        for prompt in ("p0", "p0", "p0", "p39"):
+            selector.remember(replace(success(1), prompt_id=prompt))
+    drawn = [selector.replay()[0].prompt_id for _ in range(400)]
+    assert drawn.count("p39") > 320
+    plain = dopr(labels=[0] * 20 + [1] * 20, clusters=2, config={"replay": 1}, balanced_replay=False)
+    for _ in range(10):
+        for prompt in ("p0", "p0", "p0", "p39"):
+            plain.remember(replace(success(1), prompt_id=prompt))
+    drawn = [plain.replay()[0].prompt_id for _ in range(800)]
+    assert drawn.count("p39") / 800 == pytest.approx(0.25, abs=0.06)
+
+
 @pytest.mark.parametrize("lengths", [[], [1], [2, 5, 1, 9]])
 def test_the_success_memory_survives_saving(lengths: list[int], tmp_path: Path) -> None:
     memory, restored = SuccessMemory(8), SuccessMemory(8)
@@ -681,7 +715,7 @@ def trained(n: int = 64, strategy: str = "dopr", pool: list[str] | range | None 
         pick = selector.ask()[0]
         selector.tell(pick.prompt_id, (rng.random(8) < pick.row / n).astype(float).tolist())
         selector.tell_entropy(pick.prompt_id, float(rng.random()))
-        selector.remember(success(i % 7))
+        selector.remember(replace(success(i % 7), prompt_id=pick.prompt_id))
     return selector
 
 

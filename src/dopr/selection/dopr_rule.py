@@ -23,6 +23,7 @@ from dopr.errors import ConfigError
 from dopr.selection import acquisition, chooser
 from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.history import Floats, Group, History, Rows
+from dopr.selection.memory import Success
 from dopr.selection.selector import Selector, SelectorConfig
 
 Volatility = Literal["expected", "within", "temporal", "both"]
@@ -51,6 +52,8 @@ class DoprOptions:
         clusters: Clusters that share a posterior when features are given; ``None`` = one per eight prompts, at most
             64; 1 = pooled only.
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
+        balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
+            fewer rollouts in the tabular world.
     """
 
     volatility: Volatility = "expected"
@@ -64,6 +67,7 @@ class DoprOptions:
     step: float = 0.3
     clusters: int | None = None
     prior_strength: float = 2.0
+    balanced_replay: bool = True
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):
@@ -261,6 +265,17 @@ class Dopr(Selector):
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
             "concentration": self.concentration,
         }
+
+    def memory_key(self, success: Success) -> int:
+        """Its cluster, so that the memory stays spread over clusters."""
+        return int(self.labels[self._row(success.prompt_id)])
+
+    def weigh_keys(self, keys: Sequence[int]) -> Floats:
+        """Headroom: successes of clusters that still fail are replayed more often; never fewer than a fiftieth as often."""
+        if not self.options.balanced_replay:
+            return np.array([self.memory.count(key) for key in keys], np.float64)
+        rates = self._cluster_rates(None)
+        return 1.02 - rates[list(keys)]
 
     def predict(self, rows: Rows) -> Floats:
         """Posterior means."""

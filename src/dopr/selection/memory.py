@@ -1,17 +1,20 @@
 """A small memory of verified successes, replayed as positive examples.
 
-Rollouts that the verifier accepted are the expensive product of RLVR; adding a few of the latest ones to every update
-costs no rollouts, and in our experiments also prevents the policy from collapsing (docs/algorithm.md).
+Rollouts that the verifier accepted are the expensive product of RLVR; adding a few of them to every update costs no
+rollouts, and in our experiments also prevents the policy from collapsing (docs/algorithm.md).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dopr.selection.history import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +33,61 @@ class Success:
 
 
 class SuccessMemory:
-    """The last ``capacity`` successes; ``draw`` takes distinct ones uniformly."""
+    """At most ``capacity`` successes, each filed under a key: a cluster of prompts, or one key for all.
+
+    A full memory drops the oldest success of its largest key, so that what is rare stays.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self._items: deque[Success] = deque(maxlen=capacity)
+        self.capacity = capacity
+        self._items: list[tuple[int, Success]] = []
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, success: Success) -> None:
-        """Remember one success; the oldest is dropped when the memory is full."""
-        self._items.append(success)
+    @property
+    def keys(self) -> list[int]:
+        """The distinct keys, sorted."""
+        return sorted({key for key, _ in self._items})
 
-    def draw(self, n: int, rng: np.random.Generator) -> list[Success]:
-        """``min(n, len(self))`` distinct successes."""
-        chosen = rng.choice(len(self._items), min(n, len(self._items)), replace=False)
-        return [self._items[i] for i in chosen]
+    def count(self, key: int) -> int:
+        """Successes under ``key``."""
+        return sum(k == key for k, _ in self._items)
+
+    def add(self, success: Success, key: int = 0) -> None:
+        """Remember one success."""
+        self._items.append((key, success))
+        if len(self._items) > self.capacity:
+            sizes = Counter(k for k, _ in self._items)
+            largest = max(sizes.values())
+            del self._items[next(i for i, (k, _) in enumerate(self._items) if sizes[k] == largest)]
+
+    def draw(
+        self, n: int, rng: np.random.Generator, weigh: Callable[[Sequence[int]], Floats] | None = None
+    ) -> list[Success]:
+        """``min(n, len(self))`` distinct successes.
+
+        Args:
+            n: How many.
+            rng: Source of the draws.
+            weigh: Positive weights of keys, shape (keys,): how often each key is drawn, whatever it holds; default: every
+                success alike.
+        """
+        keys = np.array([key for key, _ in self._items], np.int64)
+        weights = None
+        if weigh is not None and len(keys):
+            distinct, inverse, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+            weights = (weigh(distinct.tolist()) / sizes)[inverse]
+            weights = weights / weights.sum()
+        chosen = rng.choice(len(keys), min(n, len(keys)), replace=False, p=weights)
+        return [self._items[i][1] for i in chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat arrays: ids, token ids end to end, and the lengths that cut them."""
-        tokens = [t for s in self._items for t in (s.prompt, s.completion)]
+        """Flat arrays: ids, keys, token ids end to end, and the lengths that cut them."""
+        tokens = [t for _, s in self._items for t in (s.prompt, s.completion)]
         return {
-            "ids": [s.prompt_id for s in self._items],
+            "ids": [s.prompt_id for _, s in self._items],
+            "keys": np.array([key for key, _ in self._items], np.int64),
             "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
             "lengths": np.array([len(t) for t in tokens], np.int64),
         }
@@ -59,6 +95,7 @@ class SuccessMemory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the content by that of ``state_dict``."""
         parts = np.split(np.asarray(state["tokens"], np.int64), np.cumsum(state["lengths"])[:-1])
-        self._items.clear()
-        for i, prompt_id in enumerate(state["ids"]):
-            self._items.append(Success(str(prompt_id), parts[2 * i], parts[2 * i + 1]))
+        self._items = [
+            (int(key), Success(str(prompt_id), parts[2 * i], parts[2 * i + 1]))
+            for i, (prompt_id, key) in enumerate(zip(state["ids"], state["keys"], strict=True))
+        ]

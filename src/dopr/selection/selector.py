@@ -219,11 +219,19 @@ class Selector(ABC):
     def remember(self, success: Success) -> None:
         """Offer a rollout that the verifier accepted; kept only if this selector replays."""
         if self.n_replay:
-            self.memory.add(success)
+            self.memory.add(success, self.memory_key(success))
 
     def replay(self) -> list[Success]:
         """Verified successes to add to this update as positive examples."""
-        return self.memory.draw(self.n_replay, self.rng) if self.n_replay else []
+        return self.memory.draw(self.n_replay, self.rng, self.weigh_keys) if self.n_replay else []
+
+    def memory_key(self, success: Success) -> int:
+        """What the success is filed under; by default all under one key."""
+        return 0
+
+    def weigh_keys(self, keys: Sequence[int]) -> Floats:
+        """How often each key is replayed, positive, shape (len(keys),); equal by default."""
+        return np.ones(len(keys))
 
     # -- what a strategy defines ---------------------------------------------------------------------------------
 
