@@ -51,7 +51,9 @@ class ProblemSettings:
     system: str | None = _opt(None, "System message (needs chat).")
     chat: bool | None = _opt(None, "Use the tokenizer's chat template; default: whenever it has one.")
     reward: tuple[str, ...] = _opt(
-        ("auto",), "Verifier: math, number, exact, choice, regex:PATTERN, gym, world, or module:function; repeatable."
+        ("auto",),
+        "Verifier: math, number, exact, choice, regex:PATTERN, code, code:partial, gym, world, or module:function; also "
+        "format:boxed|answer|think and overlong:MAX,BUFFER, and 'A&B' for the smaller of two; repeatable.",
     )
     reward_weight: tuple[float, ...] = _opt((), "Weight of each reward; default 1.")
     reward_timeout: float = _opt(60.0, "Seconds one reward call may take before its rollouts count as unscorable.")

@@ -153,7 +153,9 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
+class Statement:
+    """A box or an announcement: where it stands, what it says, the rule that found it."""
+
     start: int
     end: int
     parts: tuple[str, ...]
@@ -166,7 +168,7 @@ def find_answer(text: str, rules: Collection[str] = RULES) -> Stated | None:
     _, closed, rest = text.rpartition("</think>")
     if closed:
         text = rest
-    statements = _boxes(text) if "boxed" in rules else []
+    statements = boxes(text) if "boxed" in rules else []
     if "final" in rules:
         statements = _outside(_announcements(text), statements)
     if statements:
@@ -188,15 +190,15 @@ def plain_digits(text: str) -> str:
     )
 
 
-def _boxes(text: str) -> list[_Statement]:
+def boxes(text: str) -> list[Statement]:
     """The outermost boxes that are closed and not empty."""
-    found: list[_Statement] = []
+    found: list[Statement] = []
     opened: list[tuple[bool, int, int]] = []  # of each open brace: whether a box's, its start, the start of its content
     for token in _BOX_TOKEN.finditer(text):
         if token["open"]:
             opened.append((True, token.start(), token.end()))
         elif token["bare"]:
-            found.append(_Statement(token.start(), token.end(), (token["bare"],), "boxed"))
+            found.append(Statement(token.start(), token.end(), (token["bare"],), "boxed"))
         elif token[0] == "{":
             opened.append((False, token.start(), token.end()))
         elif token[0] == "}" and opened:
@@ -206,17 +208,17 @@ def _boxes(text: str) -> list[_Statement]:
             if is_box and inside.strip("{}$. \\"):
                 while found and found[-1].start > start:  # boxes inside this one
                     found.pop()
-                found.append(_Statement(start, token.end(), _with_doubt(text, start, token.end(), inside), "boxed"))
+                found.append(Statement(start, token.end(), _with_doubt(text, start, token.end(), inside), "boxed"))
     return found
 
 
-def _announcements(text: str) -> list[_Statement]:
+def _announcements(text: str) -> list[Statement]:
     found = []
     for match in _TAGGED.finditer(text):
         inside = find_answer(match[1], ("boxed", "final"))
         parts = inside.parts if inside is not None else (match[1].strip(),)
         if any(parts):
-            found.append(_Statement(match.start(), match.end(), parts, "final"))
+            found.append(Statement(match.start(), match.end(), parts, "final"))
     for match in _ANNOUNCED.finditer(text):
         if match["gap"] and re.search(r"\b(?:choices?|options?|not|isn't)\b", match["gap"], re.IGNORECASE):
             continue
@@ -224,7 +226,7 @@ def _announcements(text: str) -> list[_Statement]:
         start = filler.end() if filler else match.end()
         value, end = _with_unit(text, *value_at(text, start))
         if value is not None:
-            found.append(_Statement(match.start(), end, _with_doubt(text, start, end, value), "final"))
+            found.append(Statement(match.start(), end, _with_doubt(text, start, end, value), "final"))
     return sorted(found, key=lambda s: s.start)
 
 
@@ -251,14 +253,14 @@ def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _outside(announcements: list[_Statement], boxes: list[_Statement]) -> list[_Statement]:
+def _outside(announcements: list[Statement], boxes: list[Statement]) -> list[Statement]:
     """Boxes and announcements in order, without the announcements inside a box and the boxes inside an announcement."""
     kept = [a for a in announcements if not any(b.start <= a.start < b.end for b in boxes)]
     free = [b for b in boxes if not any(a.start <= b.start < a.end for a in kept)]
     return sorted([*kept, *free], key=lambda s: s.start)
 
 
-def _latest(text: str, statements: list[_Statement]) -> Stated:
+def _latest(text: str, statements: list[Statement]) -> Stated:
     run = [statements[-1]]
     for statement in reversed(statements[:-1]):
         gap = _NAMED.sub("", text[statement.end : run[0].start])

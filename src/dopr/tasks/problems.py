@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,11 @@ def to_rows(
     """Rows for ``datasets.Dataset.from_list``: ``prompt`` (rendered), ``answer``, ``id`` and the simple extra columns.
 
     A column of ``extra`` is passed on where it holds text, integers, floats or booleans only, of one type throughout
-    (None aside), and its name is not one that the trainer uses itself (:data:`RESERVED`).
+    (None aside), and its name is not one that the trainer uses itself (:data:`RESERVED`). The column ``tests`` of the code
+    verifier is passed on as JSON text where it holds lists or objects.
     """
+    problems = [replace(p, extra=p.extra | {"tests": json.dumps(p.extra["tests"])})
+                if isinstance(p.extra.get("tests"), list | dict) else p for p in problems]  # fmt: skip
     types: dict[str, set[type]] = {}
     for problem in problems:
         for name, value in problem.extra.items():

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from dopr.errors import DataError, RewardError, suggest
-from dopr.tasks import math_verifier, verifiers
+from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
 from dopr.tasks.answers import parse_number
 from dopr.tasks.guard import GuardedReward, checked
 from dopr.tasks.problems import Problem, to_rows
@@ -26,6 +26,13 @@ _NAMED: dict[str, Callable[[float], Verifier]] = {
     "world": lambda timeout: verifiers.world(),
     "choice": lambda timeout: verifiers.choice(),
     "gym": lambda timeout: verifiers.gym(timeout=timeout),
+    "code": lambda timeout: code_verifier.code(timeout=timeout),
+}
+_WITH_OPTION: dict[str, Callable[[str, float], RewardFunction]] = {
+    "math": lambda option, timeout: math_verifier.math(option, timeout=timeout),
+    "code": lambda option, timeout: code_verifier.code(option, timeout=timeout),
+    "format": lambda option, timeout: shaping.format_reward(option),
+    "overlong": lambda option, timeout: shaping.overlong(option),
 }
 #: Problems that a function is tried on before the run.
 _TRIED = 4
@@ -57,24 +64,38 @@ def resolve_rewards(specs: Sequence[str], *, timeout: float) -> list[RewardFunct
         RewardError: an unknown name, an invalid pattern, or a function that cannot be imported.
     """
     if not specs:
-        raise RewardError(f"No reward is given. {suggest('', [*_NAMED, 'regex:PATTERN', 'module:function'])}")
+        raise RewardError(f"No reward is given. {suggest('', _known())}")
     if not (math.isfinite(timeout) and timeout > 0):
         raise RewardError(f"The reward timeout is {timeout}; it must be a positive number of seconds.")
     return [_resolve(spec, timeout) for spec in specs]
 
 
 def _resolve(spec: str, timeout: float) -> RewardFunction:
+    if spec.startswith("regex:"):  # first: a pattern may hold anything
+        return verifiers.by_regex(spec.removeprefix("regex:"), timeout=timeout)
+    if "&" in spec:
+        return shaping.Gate([_resolve(part.strip(), timeout) for part in spec.split("&")])
     if spec in _NAMED:
         return _NAMED[spec](timeout)
-    if spec.startswith("math:"):
-        return math_verifier.math(spec.removeprefix("math:"), timeout=timeout)
-    if spec.startswith("regex:"):
-        return verifiers.by_regex(spec.removeprefix("regex:"), timeout=timeout)
+    name, _, option = spec.partition(":")
+    if name in _WITH_OPTION:
+        return _WITH_OPTION[name](option, timeout)
     if ":" not in spec:
-        raise RewardError(
-            f"There is no reward {spec!r}. {suggest(spec, [*_NAMED, 'regex:PATTERN', 'module:function'])}"
-        )
+        raise RewardError(f"There is no reward {spec!r}. {suggest(spec, _known())}")
     return GuardedReward(_import(spec), timeout=timeout)
+
+
+def _known() -> list[str]:
+    return [
+        *_NAMED,
+        "code",
+        "code:partial",
+        "format:FORM",
+        "overlong:MAX,BUFFER",
+        "regex:PATTERN",
+        "module:function",
+        "A&B",
+    ]
 
 
 def _import(spec: str) -> Callable[..., Any]:
@@ -111,12 +132,28 @@ def _import(spec: str) -> Callable[..., Any]:
     return function
 
 
+def needs_answer(specs: Sequence[str]) -> bool:
+    """Whether one of the rewards reads the column ``answer``; a function of the user's is not known to."""
+
+    def reads(spec: str) -> bool:
+        if spec.startswith("regex:"):
+            return True
+        if "&" in spec:
+            return any(map(reads, spec.split("&")))
+        name = spec.strip().partition(":")[0]
+        return name in (*_NAMED, "math", "auto") and name not in ("code", "gym")
+
+    return any(map(reads, specs))
+
+
 def auto_reward(problems: Sequence[Problem]) -> str:
-    """Name of the verifier that suits the golds: number where all are, choice where all are letters A-E, else math.
+    """Name of the verifier that suits the golds: code where all problems have tests, number where all are, choice where all are letters A-E, else math.
 
     Raises:
         RewardError: a problem has no answer.
     """
+    if problems and all(p.extra.get("tests") for p in problems):
+        return "code"
     golds = [p.answer for p in problems]
     if not golds or None in golds:
         raise RewardError("The problems have no answers to choose a verifier by. Name a reward function.")
@@ -132,6 +169,8 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
 
     A function of the user's and a regex cannot be checked so: the form that they want is not known.
     """
+    if isinstance(reward, shaping.Gate):
+        return [bad for part in reward.rewards for bad in check_golds(problems, part)]
     if not isinstance(reward, Verifier) or reward.example is None:
         return []
     kept = dict(reward.counts)

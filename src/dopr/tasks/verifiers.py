@@ -8,6 +8,8 @@ exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
 choice      the letter A-J of the last ``(X)``, ``\\boxed{X}`` or "answer is X"; else a letter that begins the last such line
 regex:P     the last match of the pattern P: its last group that took part (all of it without groups), stripped, is the gold
+code        the completion's program passes every test of the column ``tests`` (:mod:`dopr.tasks.code_verifier`);
+            ``code:partial`` gives the share of them
 gym         reasoning-gym's own score of the text in ``<answer>`` tags; without tags the better of the whole text and its
             last line. It may be partial, between 0 and 1
 ==========  ==========================================================================================================
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -70,7 +73,7 @@ class Verifier:
                 f"The reward {self.__name__!r} needs the data column {self.column!r}; there are "
                 f"{', '.join(sorted(columns)) or 'none'}. Add it, or use a reward function of your own."
             )
-        golds = [_gold(value) for value in columns[self.column]]
+        golds = [_gold(value, structured=self.column != "answer") for value in columns[self.column]]
         asked = [(text_of(c), g) for c, g in zip(completions, golds, strict=True) if g is not None]
         distinct = list(dict.fromkeys(asked))  # rollouts of one group often agree
         judged = dict(zip(distinct, self._judge([t for t, _ in distinct], [g for _, g in distinct]), strict=True))
@@ -97,9 +100,11 @@ def text_of(completion: Any) -> str:
     return content or ""
 
 
-def _gold(value: Any) -> str | None:
+def _gold(value: Any, *, structured: bool) -> str | None:
     if isinstance(value, str):
         return value if value.strip() else None
+    if structured and isinstance(value, list | dict):
+        return json.dumps(value)
     try:
         return gold_text(value)
     except ValueError:

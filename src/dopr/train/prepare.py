@@ -16,7 +16,7 @@ from dopr.runlog import CONFIG
 from dopr.selection.registry import check_strategy, make_selector
 from dopr.selection.selector import SelectorConfig
 from dopr.tasks.problems import Problem, load_problems, split_holdout
-from dopr.tasks.rewards import auto_reward, preflight, resolve_rewards
+from dopr.tasks.rewards import auto_reward, needs_answer, preflight, resolve_rewards
 from dopr.tasks.templates import render_prompt
 from dopr.train.metadata import metadata_of
 
@@ -43,8 +43,7 @@ def load(settings: ProblemSettings, source: str, *, split: str, size: int | None
         split=split,
         size=size,
         seed=settings.seed,
-        # The user's own functions may need no gold.
-        require_answer=not all(":" in r and not r.startswith("regex:") for r in settings.reward),
+        require_answer=needs_answer(settings.reward),
     )
 
 
