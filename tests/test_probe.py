@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +93,36 @@ def test_impossible_probe_settings_are_refused(tmp_path: Path) -> None:
     for settings in ({"dopr_probe": -1}, {"dopr_probe": 4, "dopr_probe_every": 0}):
         with pytest.raises(ConfigError, match="dopr_probe"):
             trainer(tmp_path, **settings)
+
+
+TWO = """
+import hashlib, json, os, sys
+import os
+import subprocess
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from trl_kit import trainer
+folder = Path(sys.argv[2])
+t = trainer(folder, per_device_train_batch_size=2, max_steps=4, dopr_probe=5, dopr_probe_every=2)
+t.train()
+parameters = b"".join(p.detach().numpy().tobytes() for p in t.model.parameters())
+(folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(hashlib.sha256(parameters).hexdigest()))
+t.accelerator.wait_for_everyone()
+t.accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+def test_with_two_processes_one_measures_and_both_stay_equal(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "rank0.json").read_text() == (tmp_path / "rank1.json").read_text()
+    probes = [e for e in read_events(tmp_path / "out") if e["kind"] == "probe"]
+    assert [e["step"] for e in probes] == [1, 3]
+    assert any(e["kl"] > 0 for e in probes)
