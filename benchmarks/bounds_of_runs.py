@@ -105,6 +105,14 @@ def summarise(found: dict[str, Any]) -> None:
             f"| {arm} | {span(spent)} | {span([s / floor.rollouts for s in spent], ',.0f')} | {span(ends, '.1%')} | "
             f"{cells[0]} | {cells[1]} | {cells[2]} |"
         )
+    ratios = [row["ratio"] for run in found.values() for row in run["bounds"]["rows"] if row["theorem"] == "T2"]
+    lines += [
+        "", f"What it says: with the steps they took, these runs made {min(ratios):.0f} to {max(ratios):.0f} times the updates of the shortest way: the rest went to "
+        "noise, to interference between skills and to groups that teach nothing (an update on such a group moves 0 nats and counts). A batch's update goes "
+        "many times as far as one prompt's, so few updates are not few rollouts. In rollouts even the best arm is far above T5's floor: what is "
+        "expensive is not finding the first success of a skill but everything after it. T1: the first group or the second was mixed in every run. T4: the pool "
+        "of 2,000 problems is 22 times what it asks for.",
+    ]  # fmt: skip
     beaten = sum(run["exit"] != 0 for run in found.values())
     lines += ["", f"Base success {base:.1%}. Runs of the first table that beat a bound: {beaten}."]
     PAGE.write_text("\n".join(lines) + "\n")
