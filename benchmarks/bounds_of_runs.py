@@ -108,9 +108,9 @@ def summarise(found: dict[str, Any]) -> None:
     ratios = [row["ratio"] for run in found.values() for row in run["bounds"]["rows"] if row["theorem"] == "T2"]
     lines += [
         "", f"What it says: with the steps they took, these runs made {min(ratios):.0f} to {max(ratios):.0f} times the updates of the shortest way: the rest went to "
-        "noise, to interference between skills and to groups that teach nothing (an update on such a group moves 0 nats and counts). A batch's update goes "
+        "noise, to interference between skills and to groups that teach nothing (no gradient: only the optimizer's momentum moves the policy then). A batch's update goes "
         "many times as far as one prompt's, so few updates are not few rollouts. In rollouts even the best arm is far above T5's floor: what is "
-        "expensive is not finding the first success of a skill but everything after it. T1: the first group or the second was mixed in every run. T4: the pool "
+        "expensive is not finding the first success of a skill (in random order that takes about 220 rollouts, see the audit) but everything after it. T1: the first group or the second was mixed in every run. T4: the pool "
         "of 2,000 problems is 22 times what it asks for.",
     ]  # fmt: skip
     beaten = sum(run["exit"] != 0 for run in found.values())
