@@ -26,6 +26,7 @@ from worlds import ARMS, SEEDS, best_rate, job_key, load_store, spent_at
 
 from dopr import theory
 from dopr.tasks.tiny import measured_success
+from dopr.tasks.worlds import world_skills
 
 WORLD, TARGET = "latent-strategy", 0.71
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,10 +80,13 @@ def summarise(found: dict[str, Any]) -> None:
         )
     floor = theory.elicitation_floor(rates, TARGET)
     single = theory.elicitation_floor(rates, TARGET, delta=0.01)
+    strategies = [getattr(skill, "right", skill.name) for skill in world_skills(WORLD)]
+    shared = theory.elicitation_floor(rates, TARGET, clusters=strategies)
     lines += [
         "", f"## The stored runs of all seeds, to {TARGET:.0%}", "",
         f"T5: {len(floor.skills)} skills must show a first success: {floor.rollouts:.0f} rollouts on average, {single.rollouts:.0f} for the luckiest "
-        "hundredth of runs. T2: updates to the final accuracy, with the divergence measured above. Ranges over seeds.", "",
+        "hundredth of runs; if the first success of any skill unlocked all with the same right strategy, "
+        f"{shared.rollouts:.0f} (such transfer happens, see [few_instances.md](few_instances.md)). T2: updates to the final accuracy, with the divergence measured above. Ranges over seeds.", "",
         f"| arm | rollouts to {TARGET:.0%} | used / T5 | final accuracy | updates | T2 | used / T2 |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for arm in ARMS:

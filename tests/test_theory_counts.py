@@ -227,6 +227,21 @@ def test_transfer_lowers_the_floor_and_impossible_targets_are_refused() -> None:
             call()
 
 
+def test_skills_of_one_cluster_cost_the_first_success_of_the_easiest() -> None:
+    p, labels = [0.5, 0.01, 0.1, 0.2], ["a", "a", "b", "b"]
+    floor = theory.elicitation_floor(p, 0.95, clusters=labels)
+    assert floor.rollouts == pytest.approx(2 + 5)
+    assert floor.skills == (0, 3)
+    assert theory.elicitation_floor(p, 0.55, clusters=labels).rollouts == pytest.approx(2)
+    alone = theory.elicitation_floor(p, 0.95, clusters=[1, 2, 3, 4])
+    assert alone == theory.elicitation_floor(p, 0.95)
+    assert theory.elicitation_floor([0.0, 0.5], 0.9, clusters=["a", "a"]).rollouts == pytest.approx(2)
+    single = theory.elicitation_floor(p, 0.95, clusters=labels, delta=0.1).rollouts
+    assert 2 <= single <= 7
+    with pytest.raises(ValueError, match="one label per skill"):
+        theory.elicitation_floor(p, 0.9, clusters=["a"])
+
+
 def test_many_equal_skills_do_not_slow_the_search() -> None:
     floor = theory.elicitation_floor(np.full(400, 0.1), 0.5)
     assert floor.exact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class Elicitation:
 
     Attributes:
         rollouts: Fewest expected rollouts; with ``delta``, the number that a run stays below with probability at most delta.
-        skills: Positions of the skills to unlock in the cheapest set, ascending.
+        skills: Positions of the skills to unlock in the cheapest set (of clusters their easiest skill), ascending.
         exact: Whether the set is proved cheapest; else ``rollouts`` is that of the fractional relaxation, below it.
     """
 
@@ -34,6 +35,7 @@ def elicitation_floor(
     *,
     weights: ArrayLike | None = None,
     transferred: ArrayLike | None = None,
+    clusters: Sequence[Hashable] | None = None,
     unlocked: ArrayLike = 1.0,
     delta: float | None = None,
 ) -> Elicitation:
@@ -48,6 +50,8 @@ def elicitation_floor(
         weights: Share of each skill, shape (K,); default equal.
         transferred: Highest success each skill can have before its own first success, raised by learning on others, shape (K,);
             default its base rate (no transfer). It replaces the base rate in the waiting times and in what a locked skill adds.
+        clusters: Label of each skill, K of them: skills with one label are all unlocked by the first success on any of them (full
+            transfer within, none between). A cluster's waiting time is that of its easiest skill; default: each its own.
         unlocked: Success of an unlocked skill, one number or shape (K,).
         delta: If given, a floor for a single run instead of the expectation: no rule stays below it with
             probability above ``delta`` (Chernoff bound of the cheapest set).
@@ -65,19 +69,28 @@ def elicitation_floor(
         p = raised
     checked(target, "target", low=0, high=1, closed="high")
     top = np.broadcast_to(checked(unlocked, "unlocked success", low=0, high=1, closed="both"), p.shape)
-    gains = w * np.maximum(top - p, 0.0) * (p > 0)
-    need = target - float(w @ p)
+    gains = w * np.maximum(top - p, 0.0)
+    reached = float(w @ p)
+    easiest = np.arange(p.size)
+    if clusters is not None:
+        if len(clusters) != p.size:
+            raise ValueError(f"{len(clusters)} clusters for {p.size} rates; give one label per skill.")
+        members = [[i for i in range(p.size) if clusters[i] == label] for label in dict.fromkeys(clusters)]
+        easiest = np.array([max(cluster, key=lambda i: p[i]) for cluster in members])
+        gains, p = np.array([gains[cluster].sum() for cluster in members]), p[easiest]
+    gains = gains * (p > 0)
+    need = target - reached
     if need <= 0:
         return Elicitation(rollouts=0.0, skills=(), exact=True)
     if need > gains.sum() + 1e-12:
         raise ValueError(
-            f"target {target:g} cannot be reached: with every skill of positive rate unlocked it is {float(w @ p) + gains.sum():g}."
+            f"target {target:g} cannot be reached: with every skill of positive rate unlocked it is {reached + gains.sum():g}."
         )
     with np.errstate(divide="ignore"):
         waiting = 1 / p
     if delta is None:
         cost, skills, exact = _cheapest(gains, waiting, need)
-        return Elicitation(rollouts=cost, skills=skills, exact=exact)
+        return Elicitation(rollouts=cost, skills=tuple(sorted(easiest[list(skills)].tolist())), exact=exact)
     checked(delta, "delta", low=0, high=1)
     _, least, exact_least = _cheapest(gains, np.ones_like(p), need)
     best, chosen, proved = float(len(least)), least, exact_least  # every first success needs a rollout
@@ -87,7 +100,8 @@ def elicitation_floor(
         cost, skills, exact = _cheapest(gains, price, need)
         if (np.log(delta) + cost) / decay > best:
             best, chosen, proved = float((np.log(delta) + cost) / decay), skills, exact
-    return Elicitation(rollouts=float(np.ceil(best * (1 - 1e-12))), skills=chosen, exact=proved)
+    unlocked_skills = tuple(sorted(easiest[list(chosen)].tolist()))
+    return Elicitation(rollouts=float(np.ceil(best * (1 - 1e-12))), skills=unlocked_skills, exact=proved)
 
 
 def _cheapest(gains: Floats, costs: Floats, need: float) -> tuple[float, tuple[int, ...], bool]:
