@@ -88,6 +88,12 @@ def test_gradient_spikes_zero_gradients_and_skips() -> None:
     (spike,) = w.see_update(60.0, finite_loss=True, mixed=True, rate=1e-5)
     assert spike.code == "gradient_spikes"
     assert "(now 60)" in spike.text
+    assert [
+        v
+        for _ in range(40)
+        for n in (1.0, 0.02)
+        for v in watch().see_update(n, finite_loss=True, mixed=n > 0.1, rate=1)
+    ] == []
     zero = [v for _ in range(10) for v in w.see_update(0.0, finite_loss=True, mixed=True, rate=1e-5)]
     assert zero[0].code == "zero_gradient"
     assert [v for _ in range(50) for v in watch().see_update(None, finite_loss=True, mixed=False, rate=1e-5)] == []

@@ -71,7 +71,9 @@ def test_events_that_do_not_fit_leave_no_half_line(tmp_path: Path) -> None:
     assert (tmp_path / "events.jsonl").read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"kind": 3}', "null", "[" * 100_000])
+@pytest.mark.parametrize(
+    "line", ["5", "[]", "{}", '{"kind": 3}', "null", '{"kind": "round", "round": [1]}', "[" * 100_000]
+)
 def test_lines_that_are_json_but_no_events_are_damage_too(tmp_path: Path, line: str) -> None:
     event = '{"kind": "round", "round": 1}\n'
     (tmp_path / "events.jsonl").write_text(f"{event}{line}\n{event}{event}")

@@ -278,7 +278,7 @@ def parse_pair(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{text!r} is not of the form NAME=VALUE.")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # no such date; brackets without end
         parsed = value
     # YAML 1.1 reads 1e-5 as text; people mean a number.
     if isinstance(parsed, str):

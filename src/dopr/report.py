@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dopr.errors import RunError
+from dopr.errors import DoprError, RunError
 from dopr.report_bounds import bounds_of
 from dopr.report_figures import OUTCOMES, PickRow, accuracy_figure, available, cost_figure, picks_figure
 from dopr.report_html import DASH, count, duration, escape, figure, number, page, percent, table, tiles, with_interval
@@ -38,9 +38,18 @@ def write_report(run_dir: str | Path) -> Path:
             last line.
     """
     directory = Path(run_dir)
-    run = read_run(directory)
+    try:
+        run = read_run(directory)
+        text = page(f"{run.name} \u2013 dopr", _body(run))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        if isinstance(error, DoprError):
+            raise
+        raise RunError(
+            f"The files of {directory} hold values that no run writes ({type(error).__name__}: {error}), so there is no report "
+            "of it. Restore them."
+        ) from error
     path = directory / REPORT
-    write_lines(path, [page(f"{run.name} \u2013 dopr", _body(run))])
+    write_lines(path, [text])
     return path
 
 

@@ -94,7 +94,11 @@ def _parse(text: str, path: Path) -> list[dict[str, Any]]:
             continue
         try:
             event = json.loads(line)
-            if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+            if (
+                not isinstance(event, dict)
+                or not isinstance(event.get("kind"), str)
+                or type(event.get("round", 0)) is not int
+            ):
                 raise ValueError("not an event")
         except (ValueError, RecursionError):
             if number >= len(lines) - 1:

@@ -33,6 +33,9 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 #: Larger files are compared by size alone: summing them would take as long as writing them.
 _SUM_BYTES = 4 << 30
 
+#: What reading a well-formed state with senseless content raises.
+STATE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+
 Window = list[dict[str, Any]]
 
 #: The settings that enter choices, rewards or updates. Whatever else changes, a resumed run ends the same.
@@ -188,11 +191,12 @@ def load_window(path: Path, device: Any) -> Window | None:
             for name in header["none"]:
                 i, _, key = name.partition(".")
                 window[int(i)][key] = None
+            left_out = header["left_out"]
     except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
         raise RunError(
             f"{path} cannot be read as a generation window ({error}). Resume from another checkpoint."
         ) from None
-    return None if header["left_out"] else window
+    return None if left_out else window
 
 
 # -- the same job or not -------------------------------------------------------------------------------------------

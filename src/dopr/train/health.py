@@ -166,7 +166,7 @@ class HealthWatch:
         if not finite_loss or (norm is not None and not math.isfinite(norm)):
             return self._skip(finite_loss, rate)
         self._skips.append(0)
-        found = [self._zero(norm, mixed), self._spike(norm)]
+        found = [self._zero(norm, mixed), self._spike(norm, mixed)]
         return [verdict for verdict in found if verdict is not None and self._due(verdict)]
 
     def _skip(self, finite_loss: bool, rate: float) -> list[Verdict]:
@@ -200,8 +200,8 @@ class HealthWatch:
             stop=False,
         )
 
-    def _spike(self, norm: float | None) -> Verdict | None:
-        if not norm:
+    def _spike(self, norm: float | None, mixed: bool) -> Verdict | None:
+        if not norm or not mixed:  # what replay alone leaves is thirty times smaller, and would make spikes of the rest
             return None
         usual = median(self._norms) if len(self._norms) >= WINDOW else math.inf
         self._spikes.append(int(norm > SPIKE * usual))

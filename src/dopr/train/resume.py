@@ -6,8 +6,12 @@ there, so a run resumed from them makes other choices and other updates than the
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import pickle  # for the name of an exception; nothing is unpickled
 import shutil
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +123,14 @@ class Resumable(_Base):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with _only_data(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self._take_state(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _only_data(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _take_state(self, checkpoint: str) -> None:
         path = Path(checkpoint) / STATE_FILE
@@ -132,7 +141,7 @@ class Resumable(_Base):
                 self.events.cut_back(int(state["events"]), self.round)
         except DoprError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except files.STATE_ERRORS as error:
             raise RunError(
                 f"{path} is not the state of such a run ({type(error).__name__}: {error}). Resume from another checkpoint."
             ) from error
@@ -175,6 +184,18 @@ class Resumable(_Base):
             self._step = 0
             logger.warning("The rollouts buffered in %s cannot be used here; a new round is rolled out.", checkpoint)
         self._buffered_inputs = window
+
+
+@contextlib.contextmanager
+def _only_data(checkpoint: str | None) -> Iterator[None]:
+    """Name the checkpoint when torch's restricted unpickler refuses what is in it."""
+    try:
+        yield
+    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"The optimizer, scheduler or random state in {checkpoint} holds something other than data and was not loaded. "
+            "Resume from another checkpoint."
+        ) from error
 
 
 def _window_file(directory: str, rank: int) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 from dopr.errors import RunError
 
 STATE_FILE = "dopr_state.npz"
+#: What the zip and NPY readers raise on damaged bytes.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+           MemoryError, zlib.error, struct.error, zipfile.BadZipFile)  # fmt: skip
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -37,12 +42,12 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]).decode())
-            return _join(header, file)
+            return dict(_join(header, file))
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing, so the selection cannot be resumed. Resume from a complete checkpoint."
         ) from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, OSError) as error:
         raise RunError(
             f"{path} cannot be read as selector state ({error}). Resume from an earlier checkpoint."
         ) from None

@@ -166,6 +166,9 @@ class DoPRTrainer(Watching, GRPOTrainer):
             candidates = list(self.train_dataset["prompt"]) if probe_prompts is None else probe_prompts
             self.add_callback(KLProbe(self, draw_prompts(candidates, self.args.dopr_probe, self.args.seed)))
 
+    def _send_telemetry(self) -> None:
+        """TRL reports each trainer that is made to the Hugging Face Hub; this one does not."""
+
     # -- data: tickets instead of prompts ------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:

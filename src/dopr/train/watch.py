@@ -30,7 +30,8 @@ class ConstantWatch:
     """Counts rounds in a row without a mixed group.
 
     Args:
-        warn_after: Rounds until a warning, repeated at each doubling; 0 = never.
+        warn_after: Rounds until a warning, repeated at each doubling; twice as many where some groups were all wrong and
+            others all right, since a policy that learns passes through such stretches; 0 = never.
         stop_after: Rounds until the run should stop; 0 = never.
     """
 
@@ -51,13 +52,14 @@ class ConstantWatch:
     def see(self, outcomes: Sequence[str]) -> Verdict | None:
         """Take the outcomes of one round's groups (``mixed``, ``all_wrong``, ``all_right``, ``unscorable``)."""
         if "mixed" in outcomes:
-            self._run, self._next_warning = 0, self.warn_after
+            self._run = 0
             self._seen.clear()
             return None
         self._run += 1
         self._seen.update(outcomes)
         stop = bool(self.stop_after) and self._run >= self.stop_after
-        if not stop and not (self.warn_after and self._run >= self._next_warning):
+        due = self._next_warning * (1 if len(self._seen) == 1 else 2)
+        if not stop and not (self.warn_after and self._run >= due):
             return None
         self._next_warning *= 2
         code, _ = self._seen.most_common(1)[0]
