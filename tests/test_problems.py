@@ -255,7 +255,7 @@ def test_a_directory_without_data_says_so(tmp_path):
         ({"question": "q", "answer": float("inf")}, "cannot be checked: it is inf"),
         ({"question": "q", "answer": "  "}, "cannot be checked: it is empty"),
         ({"question": "q", "answer": "work ####  "}, "cannot be checked: it is empty"),
-        ({"question": "q", "answer": ["1"]}, "cannot be checked: it is of type list"),
+        ({"question": "q", "answer": [["1"]]}, "cannot be checked: it is of type list"),
         ({"question": "q", "answer": 1, "id": None}, "the id (column 'id') is None"),
         ({"question": "q", "answer": 1, "id": [1]}, "the id (column 'id') is [1]"),
         ({"question": "q", "answer": 1, "id": "g"}, "its id 'g' is also that of line 1"),

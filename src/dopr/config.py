@@ -132,7 +132,9 @@ class TrainSettings(ProblemSettings):
     )
     warn_constant: int = _opt(16, "Warn after so many rounds in a row without a mixed group; 0 = never.")
     stop_constant: int = _opt(0, "Stop after so many rounds in a row without a mixed group; 0 = never.")
-    stop_unscorable: float = _opt(0.9, "Stop when more than this share of the latest rollouts is unscorable; 0 = never.")
+    stop_unscorable: float = _opt(
+        0.9, "Stop when more than this share of the latest rollouts is unscorable; 0 = never."
+    )
     trainer: dict[str, Any] = _opt(dict, "Any TRL GRPOConfig field as NAME=VALUE, such as beta=0.01; repeatable.")
     resume: str | None = _opt(None, "Run directory to continue.", flag_only=True)
     force: bool = _opt(
@@ -211,8 +213,23 @@ class EvalSettings(ProblemSettings):
     )
     n: int = _opt(1, "Samples per problem.", short="-n")
     k: tuple[int, ...] = _opt((), "pass@k for this k; repeatable; default: powers of two up to n.", short="-k")
+    sets: tuple[str, ...] = _opt(
+        (),
+        "Several problem sets in place of --data: gsm8k, math500, aime24, aime25, amc23, minerva, olympiadbench, or "
+        "anything that --data takes; repeatable.",
+    )
+    data_dir: str | None = _opt(None, "Directory with local copies of the known sets; default: the hub.")
+    backend: str = _opt("transformers", "What generates: transformers or vllm.")
     batch_size: int = _opt(64, "Completions generated at once.")
-    output: str | None = _opt(None, "Directory for evaluation.json and completions.jsonl.")
+    output: str | None = _opt(
+        None,
+        "Directory for evaluation.json and completions.jsonl; with the same settings a stopped evaluation goes on.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backend not in ("transformers", "vllm"):
+            raise ConfigError(f"The backend is {self.backend!r}; it must be transformers or vllm.")
 
 
 S = TypeVar("S", bound=ProblemSettings)

@@ -201,18 +201,31 @@ def evaluate(
     started = time.perf_counter()
     prompts: list[Prompt] = [row["prompt"] for row in rows]
     completions = generate(model, tokenizer, prompts, sampling, progress=progress)
-    extract = getattr(reward, "extract", None) or str.strip
+    rewards, extracted = judge(rows, completions, reward)
     return Evaluation(
         ids=[str(row.get("id", i)) for i, row in enumerate(rows)],
         golds=[row.get("answer") for row in rows],
         skills=[None if row.get("skill") is None else str(row["skill"]) for row in rows],
         completions=completions,
-        rewards=_verify(rows, completions, reward),
-        extracted=[[extract(completion.text) or None for completion in row] for row in completions],
+        rewards=rewards,
+        extracted=extracted,
         sampling=sampling,
         threshold=threshold,
         seconds=time.perf_counter() - started,
     )
+
+
+def judge(
+    rows: Sequence[Mapping[str, Any]], completions: Sequence[Sequence[Completion]], reward: Reward
+) -> tuple[list[list[float | None]], list[list[str | None]]]:
+    """Rewards of P problems' n completions each, and the answers read from them: both (P, n).
+
+    Raises:
+        RewardError: the reward does not return one number or None per completion.
+    """
+    extract = getattr(reward, "extract", None) or str.strip
+    answers = [[extract(completion.text) or None for completion in row] for row in completions]
+    return _verify(rows, completions, reward), answers
 
 
 def _verify(

@@ -107,7 +107,7 @@ def generate(
 
     if not prompts:
         return []
-    prompt_ids = _tokenize(tokenizer, prompts)
+    prompt_ids = tokenize(tokenizer, prompts)
     _check_lengths(model, prompt_ids, sampling.max_new_tokens)
     stops = _stop_tokens(model, tokenizer)
     config = _generation_config(sampling, tokenizer, stops)
@@ -132,7 +132,12 @@ def generate(
     return completions
 
 
-def _tokenize(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+def tokenize(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of each prompt, messages through the chat template.
+
+    Raises:
+        ModelError: messages given and the tokenizer has no chat template.
+    """
     chats = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, str)]
     if chats and not getattr(tokenizer, "chat_template", None):
         raise ModelError(

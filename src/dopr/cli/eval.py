@@ -2,92 +2,234 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from dopr.config import EvalSettings, ProblemSettings, TrainSettings, build
+from dopr.config import EvalSettings, TrainSettings, build
 from dopr.errors import RunError
-from dopr.evaluate import Sampling, evaluate, tries
+from dopr.evaluate import Evaluation, Sampling, evaluate, tries
+from dopr.evaluate_set import evaluate_set, open_folder, write_summary
+from dopr.generation import Completion, Prompt, generate
 from dopr.models import resolve_model
 from dopr.policy import load_policy
-from dopr.runlog import read_config
-from dopr.tasks.problems import to_rows
+from dopr.runlog import read_config, write_json
+from dopr.tasks.known_sets import KNOWN_SETS, find_set
+from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.rewards import preflight, resolve_rewards
-from dopr.train.prepare import Prepared, completion_length, fit_threads, is_tiny, load, prepare, reward_names, use_chat
+from dopr.train.prepare import completion_length, fit_threads, is_tiny, load, prepare, reward_names, use_chat
 from dopr.train.scoring import CombinedReward
+
+if TYPE_CHECKING:
+    from dopr.tasks.rewards import RewardFunction
+
+_KNOWN_LENGTH = (
+    4096  # most tokens of a completion on a known set, unless the context is too short or another is asked for
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Set:
+    """A problem set that is ready to be evaluated."""
+
+    name: str
+    known: bool
+    settings: EvalSettings
+    problems: list[Problem]
+    reward_names: tuple[str, ...]
+    rewards: list[RewardFunction]
 
 
 def run_command(settings: EvalSettings) -> None:
-    """Evaluate a policy on a problem set, or a finished run as it evaluated itself."""
+    """Evaluate a policy on problem sets, or a finished run as it evaluated itself."""
     console = Console()
-    of_run = _prepare_run(settings.run) if settings.run else None
-    source: ProblemSettings = settings if of_run is None else of_run.settings
-    problems = (
-        of_run.held_out if of_run else load(settings, settings.data, split=settings.split or "test", size=settings.size)
-    )
-    if not problems:
+    if settings.run is not None:
+        _evaluate_run(settings, settings.run, console)
+        return
+    sets = _load_sets(settings)
+    model = _Model(settings)
+    jobs = [(one, _sampling(one, model), _folder(settings, one, len(sets) > 1)) for one in sets]
+    for one, sampling, folder in jobs:  # what cannot be is refused before anything is generated
+        tries(settings.k or None, sampling.n)
+        if folder is not None:
+            open_folder(folder, _identity(one, sampling, model))
+    summaries: dict[str, dict[str, Any]] = {}
+    for one, sampling, folder in jobs:
+        evaluation = _evaluate_set(one, sampling, model, folder, console)
+        summaries[one.name] = evaluation.summary(settings.k or None)
+        if folder is not None:
+            written = write_summary(folder, evaluation, settings.k or None)
+            console.print(f"Written: {written}", highlight=False, soft_wrap=True)
+        if len(sets) == 1:
+            _show(console, summaries[one.name], f"{settings.model} on {one.settings.data}", sampling)
+    if len(sets) > 1:
+        from dopr.cli.show import sets_table
+
+        console.print(sets_table(summaries, settings.model))
+        if settings.output is not None:
+            path = Path(settings.output) / "summary.json"
+            write_json(path, {"model": settings.model, "sets": summaries})
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+
+
+def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
+    """The final checkpoint of a run on the run's own held-out problems, drawn as the run drew them."""
+    prepared = prepare(build(TrainSettings, read_config(Path(run))["settings"]))
+    if not prepared.held_out:
         raise RunError(
-            f"The run {settings.run} held no problems out. Evaluate its checkpoint on a file with --model and --data."
+            f"The run {run} held no problems out. Evaluate its checkpoint on a file with --model and --data."
         )
-    rewards = (
-        of_run.rewards if of_run else resolve_rewards(reward_names(settings, problems), timeout=settings.reward_timeout)
+    preflight(prepared.rewards, prepared.held_out, timeout=settings.reward_timeout)
+    stored = read_config(Path(run))["resolved"]["sampling"]
+    sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling)})
+    tries(settings.k or None, sampling.n)
+    model = _Model(replace(settings, model=f"{run}/checkpoints/final"))
+    if model.policy is None:
+        raise RunError(
+            "A run is evaluated again with its own backend. Leave out --backend vllm, or use --model and --data."
+        )
+    source = prepared.settings
+    rows = to_rows(
+        prepared.held_out, template=source.template, system=source.system, chat=use_chat(source, model.tokenizer)
     )
-    preflight(rewards, problems, timeout=settings.reward_timeout)
-    model_name = f"{settings.run}/checkpoints/final" if settings.run else settings.model
-    path = resolve_model(model_name)
-    from dopr.quiet import quiet_libraries
-
-    quiet_libraries()
-    model, tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
-    fit_threads(model)
-    columns: dict[str, Any] = {
-        "template": source.template,
-        "system": source.system,
-        "chat": use_chat(source, tokenizer),
-    }
-    sampling = _run_sampling(Path(settings.run)) if settings.run else _sampling(settings, model)
-    tries(settings.k or None, sampling.n)  # refuses an impossible k before anything is generated
-    from dopr.cli.show import eval_table
-
-    with console.status(f"{len(problems)} problems x {sampling.n} samples"):
-        evaluation = evaluate(
-            model,
-            tokenizer,
-            to_rows(problems, **columns),
-            CombinedReward(rewards, source.reward_weight),
-            sampling=sampling,
-        )
-    summary = evaluation.summary(settings.k or None)
-    console.print(eval_table(summary, f"{model_name} on {source.data if of_run is None else of_run.held_out_from}"))
-    console.print(
-        f"{summary['problems']} problems, {sampling.n} sample(s) each at temperature {sampling.temperature:g}, "
-        f"{summary['tokens']:,} tokens, {summary['truncated_share']:.0%} cut off, {summary['unscorable']} unscorable, "
-        f"{summary['seconds']:.0f} s",
-        highlight=False,
+    reward = CombinedReward(prepared.rewards, source.reward_weight)
+    with console.status(f"{len(rows)} problems x {sampling.n} samples"):
+        evaluation = evaluate(model.policy, model.tokenizer, rows, reward, sampling=sampling)
+    _show(
+        console,
+        evaluation.summary(settings.k or None),
+        f"{run}/checkpoints/final on {prepared.held_out_from}",
+        sampling,
     )
     if settings.output:
         written = evaluation.write(settings.output, settings.k or None)
         console.print(f"Written: {written}", highlight=False, soft_wrap=True)
 
 
-def _sampling(settings: EvalSettings, model: Any) -> Sampling:
+def _show(console: Console, summary: dict[str, Any], title: str, sampling: Sampling) -> None:
+    from dopr.cli.show import eval_table
+
+    console.print(eval_table(summary, title))
+    console.print(
+        f"{summary['problems']} problems, {sampling.n} sample(s) each at temperature {sampling.temperature:g}, "
+        f"{summary['tokens']:,} tokens, {summary['truncated_share']:.0%} cut off, {summary['unscorable']} unscorable, "
+        f"{summary['seconds']:.0f} s",
+        highlight=False,
+    )
+
+
+class _Model:
+    """The policy with its backend."""
+
+    def __init__(self, settings: EvalSettings) -> None:
+        path = resolve_model(settings.model)
+        from dopr.quiet import quiet_libraries
+
+        quiet_libraries()
+        self.policy: Any = None
+        self.chunk: int | None = None
+        if settings.backend == "vllm":
+            from dopr.vllm_generation import CHUNK, VLLMBackend
+
+            self._vllm = VLLMBackend(path, dtype=settings.dtype, seed=settings.seed)
+            self.tokenizer, self.context, self.chunk = self._vllm.tokenizer, self._vllm.context, CHUNK
+            return
+        self.policy, self.tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
+        fit_threads(self.policy)
+        self.context = getattr(self.policy.config, "max_position_embeddings", None)
+
+    def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        if self.policy is None:
+            return self._vllm(prompts, sampling)
+        return generate(self.policy, self.tokenizer, prompts, sampling)
+
+
+def _load_sets(settings: EvalSettings) -> list[_Set]:
+    """Every set with its rewards, all checked before a model is loaded."""
+    names = [name for entry in settings.sets for name in _split(entry)] or [settings.data]
+    sets = []
+    for title, name in zip(_titles(names), names, strict=True):
+        known = name in KNOWN_SETS
+        source, split = find_set(name, settings.data_dir) if known else (name, settings.split or "test")
+        template = settings.template or ("boxed" if known else None)
+        own = replace(settings, data=source, split=split, template=template)
+        problems = load(own, source, split=settings.split or split, size=settings.size)
+        rewards = ("math",) if known and settings.reward == ("auto",) else reward_names(own, problems)
+        functions = resolve_rewards(rewards, timeout=settings.reward_timeout)
+        preflight(functions, problems, timeout=settings.reward_timeout)
+        sets.append(
+            _Set(name=title, known=known, settings=own, problems=problems, reward_names=rewards, rewards=functions)
+        )
+    return sets
+
+
+def _split(entry: str) -> list[str]:
+    """``gsm8k,math500`` is two sets; anything else with a comma is one source."""
+    parts = [part.strip() for part in entry.split(",")]
+    return parts if all(part in KNOWN_SETS for part in parts) else [entry]
+
+
+def _titles(names: Sequence[str]) -> list[str]:
+    """A short name for each set, fit for a directory, no two alike."""
+    short = [name if name in KNOWN_SETS else Path(name.replace(":", "-").partition("?")[0]).stem for name in names]
+    seen: Counter[str] = Counter()
+    titles = []
+    for name in short:
+        seen[name] += 1
+        titles.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return titles
+
+
+def _sampling(one: _Set, model: _Model) -> Sampling:
+    settings = one.settings
     # One sample per problem means greedy; several need a temperature above 0.
     temperature = (0.0 if settings.n == 1 else 1.0) if settings.temperature is None else settings.temperature
+    if settings.max_completion_length is not None:
+        length = settings.max_completion_length
+    elif one.known or model.policy is None:
+        length = min(_KNOWN_LENGTH, 3 * (model.context or 2 * _KNOWN_LENGTH) // 4)
+    else:
+        length = completion_length(settings, model.policy)
     return Sampling(
-        n=settings.n, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None,
-        max_new_tokens=completion_length(settings, model), seed=settings.seed,
-        batch_size=256 if is_tiny(model) else settings.batch_size,
+        n=settings.n, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None, max_new_tokens=length,
+        seed=settings.seed,
+        batch_size=256 if model.policy is not None and is_tiny(model.policy) else settings.batch_size,
     )  # fmt: skip
 
 
-def _prepare_run(run: str) -> Prepared:
-    """The run's own problems and rewards, loaded again from its config.json."""
-    return prepare(build(TrainSettings, read_config(Path(run))["settings"]))
+def _folder(settings: EvalSettings, one: _Set, several: bool) -> Path | None:
+    return None if settings.output is None else Path(settings.output) / (one.name if several else "")
 
 
-def _run_sampling(run: Path) -> Sampling:
-    stored = read_config(run)["resolved"]["sampling"]
-    return Sampling(**{f.name: stored[f.name] for f in fields(Sampling)})
+def _shape(one: _Set, model: _Model) -> dict[str, Any]:
+    settings = one.settings
+    return {"template": settings.template, "system": settings.system, "chat": use_chat(settings, model.tokenizer)}
+
+
+def _identity(one: _Set, sampling: Sampling, model: _Model) -> dict[str, Any]:
+    """What must not change for an evaluation to go on."""
+    settings = one.settings
+    digest = hashlib.sha256(json.dumps([[p.id, p.prompt, p.answer] for p in one.problems]).encode()).hexdigest()
+    return _shape(one, model) | asdict(sampling) | {
+        "model": settings.model, "source": settings.data, "problems": digest[:16], "reward": list(one.reward_names),
+        "reward_weight": list(settings.reward_weight), "dtype": settings.dtype, "backend": settings.backend,
+    }  # fmt: skip
+
+
+def _evaluate_set(one: _Set, sampling: Sampling, model: _Model, folder: Path | None, console: Console) -> Evaluation:
+    rows = to_rows(one.problems, **_shape(one, model))
+    with console.status(f"{one.name}: {len(rows)} problems x {sampling.n} samples") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"{one.name}: {done:,} of {total:,} completions")
+
+        return evaluate_set(
+            model, rows, CombinedReward(one.rewards, one.settings.reward_weight), sampling=sampling, folder=folder,
+            chunk=model.chunk, progress=progress,
+        )  # fmt: skip

@@ -117,3 +117,25 @@ def eval_table(summary: dict[str, Any], title: str) -> Table:
     for name, interval in summary["metrics"].items():
         table.add_row(name, f"{interval['estimate']:.1%}", f"{interval['low']:.1%} to {interval['high']:.1%}")
     return table
+
+
+def sets_table(summaries: dict[str, dict[str, Any]], title: str) -> Table:
+    """One row per problem set: its metrics with their 95 % intervals, and what was generated."""
+    table = Table(title=title, title_justify="left")
+    metrics = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
+    table.add_column("set")
+    for name in ("problems", *metrics, "cut off", "tokens each"):
+        table.add_column(name, justify="right")
+    for name, summary in summaries.items():
+        shown = []
+        for metric in metrics:
+            part = summary["metrics"].get(metric)
+            shown.append(f"{part['estimate']:.1%} [{100 * part['low']:.1f}, {100 * part['high']:.1f}]" if part else "")
+        table.add_row(
+            name,
+            f"{summary['problems']:,}",
+            *shown,
+            f"{summary['truncated_share']:.0%}",
+            f"{summary['mean_tokens']:,.0f}",
+        )
+    return table

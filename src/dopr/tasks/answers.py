@@ -108,12 +108,17 @@ def gold_from_text(text: str) -> str:
 
 
 def gold_text(value: object) -> str:
-    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it.
+    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it; a list
+    gives its answers with commas between them.
 
     Raises:
         ValueError: with the reason, for a value that is no answer: None, a bool, NaN, an infinity, an empty text, or any
             other type.
     """
+    if (
+        isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value)
+    ):  # several answers, as OlympiadBench has them
+        return ", ".join(gold_text(part) for part in value)
     if value is None:
         raise ValueError("it is missing (null)")
     if isinstance(value, bool):

@@ -3,7 +3,7 @@
 Where the user names none, the first of these that the data has is taken:
 
 * prompt: prompt, question, problem, input, query, instruction;
-* answer: answer, target, label, ground_truth, reward_model.ground_truth (verl), gold, solution, output. A ``solution``
+* answer: answer, final_answer, target, label, ground_truth, reward_model.ground_truth (verl), gold, solution, output. A ``solution``
   is a worked text as a rule, of which the last box counts; hence it comes after the columns that hold the bare answer;
 * id: id, unique_id, extra_info.index (verl); else the id is a hash of the prompt.
 """
@@ -23,6 +23,7 @@ from dopr.tasks.templates import Messages
 PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "query", "instruction")
 ANSWER_COLUMNS = (
     "answer",
+    "final_answer",
     "target",
     "label",
     "ground_truth",
