@@ -82,7 +82,13 @@ def test_measuring_changes_nothing_and_is_off_by_default(tmp_path: Path) -> None
 
 
 def test_a_step_without_gradient_measures_no_divergence(tmp_path: Path) -> None:
-    t = trainer(tmp_path, reward=lambda completions, **_: [0.0] * len(completions), dopr_probe=4, dopr_probe_every=1)
+    t = trainer(
+        tmp_path,
+        reward=lambda completions, **_: [0.0] * len(completions),
+        dopr_probe=4,
+        dopr_probe_every=1,
+        dopr_strategy="random-one",
+    )
     t.train()
     probes = [e for e in read_events(tmp_path / "out") if e["kind"] == "probe"]
     assert len(probes) == 6

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from dopr.config import TrainSettings
 from dopr.evaluate import evaluate
 from dopr.generation import Sampling
 
+T = TypeVar("T")
+
 _TINY, _OTHERS = 32, 8  # probe prompts by default
 
 
-def probe_size(settings: TrainSettings, *, tiny: bool) -> int:
-    """Prompts of the probe: asked for, or what costs little by the size of the model."""
-    return (_TINY if tiny else _OTHERS) if settings.probe is None else settings.probe
+def probe_of(
+    settings: TrainSettings, held_out: Sequence[dict[str, Any]], trained: Sequence[dict[str, Any]], *, tiny: bool
+) -> list[dict[str, Any]]:
+    """Rows of the probe: held-out ones; without any, training rows if a probe was asked for, else none."""
+    wanted = (_TINY if tiny else _OTHERS) if settings.probe is None else settings.probe
+    rows = held_out or (trained if settings.probe else [])
+    return draw(rows, wanted, settings.seed)
+
+
+def draw(items: Sequence[T], wanted: int, seed: int) -> list[T]:
+    """At most ``wanted`` of the items, drawn by ``seed`` without replacement, in their order."""
+    rng = np.random.default_rng([seed, 0x9B0])
+    return [items[i] for i in sorted(rng.permutation(len(items))[:wanted])]
 
 
 def base_event(

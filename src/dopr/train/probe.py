@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from dopr.generation import Completion, Prompt, Sampling, generate
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
-
-T = TypeVar("T")
 
 _KEPT = 2**25  # log-probabilities kept between before and after; beyond it some tokens stand for all
 _FORWARD = 2**26  # logits computed at once
@@ -152,9 +150,3 @@ class KLProbe(TrainerCallback):
         for module in training:
             module.training = True
         return logps, chosen
-
-
-def draw_prompts(prompts: Sequence[T], wanted: int, seed: int) -> list[T]:
-    """At most ``wanted`` of the prompts (or rows that hold them), drawn by ``seed`` without replacement, in their order."""
-    rng = np.random.default_rng([seed, 0x9B0])
-    return [prompts[i] for i in sorted(rng.permutation(len(prompts))[:wanted])]

@@ -27,7 +27,7 @@ from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
 from dopr.train.checkpoint import differences
-from dopr.train.measure import base_event, probe_size
+from dopr.train.measure import base_event, probe_of
 from dopr.train.prepare import (
     Prepared,
     completion_length,
@@ -40,7 +40,6 @@ from dopr.train.prepare import (
     run_directory,
     use_chat,
 )
-from dopr.train.probe import draw_prompts
 from dopr.train.rundir import (
     CHECKPOINTS,
     FINAL,
@@ -109,7 +108,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         save_minutes=settings.save_minutes,
     )
     rows = to_rows(prepared.problems, **columns)
-    probe_rows = draw_prompts(held_out or rows, probe_size(settings, tiny=is_tiny(model)), settings.seed)
+    probe_rows = probe_of(settings, held_out, rows, tiny=is_tiny(model))
     trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
     callback.trainer = trainer
     resolved = {

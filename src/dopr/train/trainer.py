@@ -31,8 +31,9 @@ from dopr.tasks.answer_key import answer_key
 from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
+from dopr.train.measure import draw
 from dopr.train.metadata import metadata_of
-from dopr.train.probe import KLProbe, draw_prompts
+from dopr.train.probe import KLProbe
 from dopr.train.round import Round, RoundRunner
 from dopr.train.watching import Watching
 
@@ -164,7 +165,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self.events = EventLog(path) if self.accelerator.is_main_process else None
         if self.args.dopr_probe:
             candidates = list(self.train_dataset["prompt"]) if probe_prompts is None else probe_prompts
-            self.add_callback(KLProbe(self, draw_prompts(candidates, self.args.dopr_probe, self.args.seed)))
+            self.add_callback(KLProbe(self, draw(candidates, self.args.dopr_probe, self.args.seed)))
 
     def _send_telemetry(self) -> None:
         """TRL reports each trainer that is made to the Hugging Face Hub; this one does not."""
