@@ -183,15 +183,15 @@ def _base_rates(run: RunRecord) -> list[float]:
 
 def _first_signal(run: RunRecord) -> UsedBound:
     replay = bool(_setting(run, "replay", 0))
+    replayed = {event.get("round") for event in run.events.get("round", []) if number(event.get("replayed"))}
     used = groups = 0
     for pick in run.picks:
         used, groups = used + pick.rollouts, groups + 1
-        if pick.outcome == "mixed" or (replay and pick.success):
+        if pick.outcome == "mixed" or pick.round in replayed:
             break
     rates = _base_rates(run)
-    bound = (
-        1.0 if replay else 2.0
-    )  # one run can be lucky: a replayed success, or one right and one wrong rollout, is the least
+    # One run can be lucky: a replayed rollout, or one right and one wrong, is the least.
+    bound = 1.0 if replay else 2.0
     chance = float(np.mean(mixed_probability(rates, _group(run)))) if rates else 0.0
     measured = (
         f" At the base policy's measured rates one random group of {_group(run)} in {1 / chance:.3g} is mixed."
