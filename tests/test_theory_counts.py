@@ -109,6 +109,14 @@ def test_the_profile_bound_lies_below_what_gradient_steps_need() -> None:
         assert theory.profile_updates(p0, target, 2e-3) <= count
 
 
+def test_many_rates_are_rounded_towards_less_travel() -> None:
+    rng = np.random.default_rng(0)
+    few = rng.beta(1, 3, 60)
+    many = np.concatenate([few + 1e-9 * k for k in range(3)])  # 180 rates, nearly the same profile
+    fine, coarse = theory.profile_updates(few, 0.8, 1e-3), theory.profile_updates(many, 0.8, 1e-3)
+    assert fine - 2 <= coarse <= fine
+
+
 def test_total_divergence_is_that_of_one_tilt_and_exceeds_that_of_the_mean() -> None:
     rates = [0.1, 0.5, 0.0]
     least = theory.total_divergence(rates, 0.5)

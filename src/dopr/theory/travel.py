@@ -9,6 +9,7 @@ from dopr.theory.divergence import Floats, checked, kl, reachable_step
 
 _SMOOTH = 1e-3  # a step this small against the distance to 0 and 1 follows the asymptotic count to 1e-3 of a step
 _CLIPS = (0.0, 0.01, 0.03, 0.1, 0.2)  # angles below success 1 that the profile bound may give away
+_DISTINCT = 64  # rates that the profile bound tells apart
 _GRID = 1500  # angles per prompt at which the profile bound looks for the best end point
 
 
@@ -150,6 +151,10 @@ def profile_updates(rates: ArrayLike, target: float, kappa: float, weights: Arra
     p, w = profile(rates, weights)
     checked(target, "target", low=float(w @ p), high=1)
     checked(kappa, "kappa (nats per update)", low=0, high=np.inf)
+    if np.unique(p).size > _DISTINCT:  # rounding rates up needs no more travel, so the bound stays one
+        angles = np.arcsin(np.sqrt(p))
+        grid = np.linspace(angles.min(), angles.max(), _DISTINCT)
+        p = np.maximum(p, np.sin(grid[np.searchsorted(grid, angles - 1e-15).clip(max=_DISTINCT - 1)]) ** 2)
     distinct, which = np.unique(p, return_inverse=True)
     shares = np.bincount(which, weights=w).astype(np.float64)
     return max(_profile_updates(distinct, shares, float(target), float(kappa), clip) for clip in _CLIPS)
