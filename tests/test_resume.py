@@ -19,7 +19,9 @@ from dopr.runlog import read_events
 
 pytest.importorskip("trl", reason="TRL is not installed")
 import torch
+from datasets import Dataset
 
+from dopr.selection import STRATEGIES
 from dopr.train import checkpoint as files
 from dopr.train.state import STATE_FILE, load_state, save_state
 from trl_kit import even_first_byte, pool, random_policy, trainer
@@ -57,6 +59,9 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
         {"num_iterations": 2, "beta": 0.05, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2,
          "dopr_strategy": "uniform", "steps_per_generation": 4}, 5, 8,
     ),
+    "a reference policy that follows": (
+        {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
+    ),
     "dropped groups and refills": ({"dopr_strategy": "dapo", "per_device_train_batch_size": 8}, 5, 5),
 }  # fmt: skip
 
@@ -83,6 +88,24 @@ def test_a_run_stopped_after_any_update_ends_as_the_uninterrupted_one(tmp_path: 
         assert again.spent.rollouts == whole.spent.rollouts
         assert again._step == whole._step
     assert bool(inside) == ("window" in name or "updates per" in name or "iterations" in name)
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_every_strategy_resumes_exactly(tmp_path: Path, strategy: str) -> None:
+    rows = [
+        {"prompt": f"q{i}: ", "answer": "a", "id": f"p{i}", "skill": "ab"[i % 2], "difficulty": i % 5}
+        for i in range(24)
+    ]
+    settings: dict[str, Any] = {
+        "data": Dataset.from_list(rows), "dopr_strategy": strategy, "dopr_candidates": 8, "max_steps": 5,
+        "per_device_train_batch_size": 8, "max_completion_length": 3, "save_strategy": "steps", "save_steps": 3,
+    }  # fmt: skip
+    whole = trainer(tmp_path / "a", **settings)
+    whole.train()
+    again = trainer(tmp_path / "b", **settings, policy=random_policy())
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "out" / "checkpoint-3"))
+    assert rounds(tmp_path / "b") == rounds(tmp_path / "a")[3:]
+    assert parameters(again) == parameters(whole)
 
 
 TWO_PROCESSES = """

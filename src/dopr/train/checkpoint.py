@@ -4,6 +4,7 @@ A checkpoint is the directory that transformers' ``Trainer`` writes, plus
 
     dopr_state.npz               selector, totals, position in the generation window, settings it belongs to
     dopr_window_RANK.safetensors TRL's buffered rollouts, where the checkpoint lies inside a generation window
+    dopr_reference.safetensors   the reference policy, where training moves it (sync_ref_model)
     dopr_seal.json               written last: names, sizes and CRC-32 of all files
 
 A process that dies while it writes leaves a directory without a seal; damage afterwards contradicts the seal.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
+from safetensors.torch import load_model, save_model
 
 from dopr.budget import Spent
 from dopr.errors import DoprError, RunError
@@ -30,6 +31,7 @@ else:
 logger = logging.getLogger("dopr")
 
 STATE_VERSION = 1
+REFERENCE = "dopr_reference.safetensors"
 
 
 class Resumable(_Base):
@@ -108,6 +110,8 @@ class Resumable(_Base):
         if buffered is not None:
             files.save_window(_window_file(output_dir, self.accelerator.process_index), buffered)
         if self.accelerator.is_main_process:
+            if (reference := self._moving_reference()) is not None:
+                save_model(reference, str(Path(output_dir) / REFERENCE))
             state = {
                 "version": STATE_VERSION, "job": self.job, "selector": self.selector.state_dict(),
                 "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": buffered is not None,
@@ -115,6 +119,11 @@ class Resumable(_Base):
                 "events": self.events.size if self.events else 0,
             }  # fmt: skip
             save_state(Path(output_dir) / STATE_FILE, state)
+
+    def _moving_reference(self) -> Any:
+        """The reference policy, where training changes it (``sync_ref_model``); TRL's checkpoints leave it out."""
+        moving = self.args.sync_ref_model and self.ref_model is not None
+        return self.accelerator.unwrap_model(self.ref_model) if moving else None
 
     def _reward_counts(self) -> dict[str, dict[str, int]]:
         """Counters of the reward functions that have any, by position."""
@@ -164,6 +173,8 @@ class Resumable(_Base):
                 "Set them back, start a new run, or force it (--force, dopr_force_resume=True): then it goes on, but not "
                 "as the uninterrupted run would have."
             )
+        if (reference := self._moving_reference()) is not None and (Path(checkpoint) / REFERENCE).exists():
+            load_model(reference, str(Path(checkpoint) / REFERENCE))
         self.selector.load_state_dict(state["selector"])
         self.round = int(state["round"])
         self.spent = Spent(**{k: type(getattr(self.spent, k))(v) for k, v in state["spent"].items()})
