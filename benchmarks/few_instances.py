@@ -39,6 +39,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 2000)
 SEEDS = (0, 1, 2, 3, 4)
 ARMS: dict[str, dict[str, Any]] = {"dopr": {}, "one random prompt": {"strategy": "random-one"}}
 BUDGET = 1200  # rollouts
+RUN_AT = "16b8870"  # commit of the stored runs
 
 
 def job_key(arm: str, world: str, size: int, seed: int) -> str:
@@ -99,7 +100,7 @@ def summarise() -> None:
     lines = [
         "# How few problems suffice?", "",
         "Made by `python benchmarks/few_instances.py`; do not edit. Raw figures: [few_instances.json](few_instances.json). `dopr train` on the first N "
-        f"problems of a world, {BUDGET:,} rollouts whatever N is, packaged policy and settings, {len(SEEDS)} seeds (other problems each). Accuracy on "
+        f"problems of a world, {BUDGET:,} rollouts whatever N is, packaged policy and settings of commit {RUN_AT}, {len(SEEDS)} seeds (other problems each). Accuracy on "
         "256 held-out problems of the *whole* world, two samples each; mean over seeds with their range.", "", "![accuracy against problems](few_instances.svg)", "",
         *finding(store),
     ]  # fmt: skip
