@@ -95,6 +95,16 @@ def test_a_step_without_gradient_measures_no_divergence(tmp_path: Path) -> None:
     assert all(e["kl"] == 0 for e in probes)  # theorem T1: nothing mixed, nothing moves
 
 
+def test_an_adapter_is_measured_as_the_policy_it_is(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    lora = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    t = trainer(tmp_path, dopr_probe=4, dopr_probe_every=1, learning_rate=1e-2, extra={"peft_config": lora})
+    t.train()
+    values = [e["kl"] for e in read_events(tmp_path / "out") if e["kind"] == "probe"]
+    assert len(values) == 6
+    assert max(values) > 1e-6
+
+
 def test_impossible_probe_settings_are_refused(tmp_path: Path) -> None:
     for settings in ({"dopr_probe": -1}, {"dopr_probe": 4, "dopr_probe_every": 0}):
         with pytest.raises(ConfigError, match="dopr_probe"):

@@ -121,7 +121,8 @@ class KLProbe(TrainerCallback):
         """Per row: log-probabilities over the vocabulary at ``positions``, and of each token of the completion."""
         device, pad = next(model.parameters()).device, self.trainer.pad_id
         last = max(c.n_tokens for _, c in rows)
-        known = signature(model.forward).parameters
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hands arguments on
+        known = signature(base.forward).parameters
         size = max(1, _FORWARD // ((last + 1) * model.config.vocab_size))
         training = [module for module in model.modules() if module.training]
         model.eval()
