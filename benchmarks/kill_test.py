@@ -162,7 +162,9 @@ def check_log(run: Path) -> str | None:
     return None if numbers == list(range(1, len(numbers) + 1)) else f"rounds {numbers}"
 
 
-def kill_and_resume(folder: Path, *, kills: int, seed: int, updates: int, say: Any = print) -> Result:
+def kill_and_resume(
+    folder: Path, *, kills: int, seed: int, updates: int, say: Any = print, after_each: Any = lambda result: None
+) -> Result:
     """Run to the end once, then ``kills`` times to a random moment; ``folder`` is written to."""
     preload()
     rng, result = random.Random(seed), Result()
@@ -208,6 +210,7 @@ def kill_and_resume(folder: Path, *, kills: int, seed: int, updates: int, say: A
         if wrong is not None:
             result.problems.append(f"after kill {killed}: {wrong}")
             break
+        after_each(result)
         say(
             f"kill {killed}: {'resumed' if resuming else 'started'}, code {code}, {result.rounds_at_kill[-1:]} rounds logged"
         )
@@ -226,12 +229,16 @@ def main() -> None:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        result = kill_and_resume(folder, kills=args.kills, seed=args.seed, updates=args.updates)
-    figures = vars(result) | {"kills": dict(result.kills), "updates": args.updates, "seed": args.seed,
-                              "seconds": round(time.monotonic() - began)}  # fmt: skip
-    print(json.dumps(figures, indent=1))
-    if args.write:
-        args.write.write_text(json.dumps(figures, indent=1) + "\n")
+
+        def write(result: Result) -> None:
+            figures = vars(result) | {"kills": dict(result.kills), "updates": args.updates, "seed": args.seed,
+                                      "seconds": round(time.monotonic() - began)}  # fmt: skip
+            if args.write:
+                args.write.write_text(json.dumps(figures, indent=1) + "\n")
+
+        result = kill_and_resume(folder, kills=args.kills, seed=args.seed, updates=args.updates, after_each=write)
+        write(result)
+    print(f"{sum(result.kills.values())} kills, {result.finished} equal ends, problems: {result.problems}")
     sys.exit(bool(result.problems))
 
 

@@ -140,7 +140,7 @@ def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place
     [
         ("return [1.0] * len(completions)", "all_right", "all their rollouts succeeded"),
         (  # passes the trial on gold answers, fails on everything else
-            "if [c for c, a in zip(completions, answer) if c != a]: raise ValueError('no')\n    return [1.0] * len(completions)",
+            "if [c for c, a in zip(completions, answer) if c != a]: raise ValueError('no [/b] [red]\\x1b[2J')\n    return [1.0] * len(completions)",
             "unscorable",
             "none of their rollouts could be scored",
         ),
@@ -164,6 +164,8 @@ def test_a_pool_without_signal_is_named_early_and_the_run_stops_when_asked(
     assert "Warning: No learning signal in 2 rounds in a row" in printed
     assert "Stopped: No learning signal in 3 rounds in a row" in printed
     assert reason in printed
+    assert "\x1b[2J" not in printed  # what an exception quotes does not reach the terminal's controls
+    assert ("no [/b] [red]" in printed.partition("Warning: ")[2]) == (outcome == "unscorable")
 
 
 def test_the_report_can_be_written_again(finished: tuple[Path, str], place: Path) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -44,7 +45,7 @@ class TrainProgress:
             self._rewards += [p["success"] for p in event["picks"] if p["success"] is not None]
             self._mixed += [float(p["outcome"] == "mixed") for p in event["picks"]]
             if "warning" in event:
-                self.console.print(f"[yellow]Warning:[/] {event['warning']}", highlight=False)
+                self.console.print(f"[yellow]Warning:[/] {escape(event['warning'])}", highlight=False)
         spent = event["spent"]
         reward = sum(self._rewards) / len(self._rewards) if self._rewards else float("nan")
         informative = sum(self._mixed) / max(len(self._mixed), 1)

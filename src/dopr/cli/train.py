@@ -21,7 +21,11 @@ def run_command(settings: TrainSettings) -> None:
     from dopr.train.run import run
 
     with TrainProgress(console) as progress:
-        outcome = run(prepared, progress=progress, say=lambda text: console.print(text, highlight=False, style="dim"))
+        outcome = run(
+            prepared,
+            progress=progress,
+            say=lambda text: console.print(text, highlight=False, style="dim", markup=False),
+        )
     summary = outcome.summary
     console.print(train_table(summary))
     if "difference" in summary:
@@ -31,7 +35,7 @@ def run_command(settings: TrainSettings) -> None:
             highlight=False,
         )
     if summary["status"] != "finished":
-        console.print(f"Stopped: {summary['reason']}", highlight=False)
+        console.print(f"Stopped: {summary['reason']}", highlight=False, markup=False)
     saved = any(outcome.directory.glob("checkpoints/checkpoint-*/dopr_seal.json"))
     if summary["status"] != "finished" and saved:
         console.print(f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True)

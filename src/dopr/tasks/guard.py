@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from numbers import Real
 from typing import Any
@@ -180,13 +181,19 @@ class GuardedReward:
     def _log_once(self, kind: str, text: str, error: Exception | None = None) -> None:
         if kind not in self._logged:
             self._logged.add(kind)
+            details = "" if error is None else "\n" + "".join(traceback.format_exception(error)).rstrip()
             logger.warning(
                 "The reward function %s %s. What it could not score is left out, not counted as wrong. "
-                "(Logged once for each kind of failure.)",
+                "(Logged once for each kind of failure.)%s",
                 self.__name__,
-                text,
-                exc_info=error,
+                _printable(text),
+                _printable(details),
             )
+
+
+def _printable(text: str) -> str:
+    """Without control codes, which an exception that quotes the policy may hold and a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def checked(result: Any, n: int, name: str) -> list[float | None]:

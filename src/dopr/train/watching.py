@@ -75,7 +75,7 @@ class Watching(Resumable):
         """What the reward functions themselves say, where they keep count."""
         said = [(r.__name__, r.counts, r.last_failure) for r in self.reward_funcs if getattr(r, "last_failure", None)]
         return "".join(
-            f" {name}: {counts['errors']} calls with errors, {counts['timeouts']} timeouts; latest: {failure[:200]}"
+            f" {name}: {counts['errors']} calls with errors, {counts['timeouts']} timeouts; latest: {_plain(failure)}"
             for name, counts, failure in said
         )
 
@@ -148,3 +148,8 @@ class Watching(Resumable):
         self._watch.load_state_dict(state["constant"])
         self.health.load_state_dict(state["health"])
         self._latest_mixed = bool(state["mixed"])
+
+
+def _plain(text: str) -> str:
+    """At most 200 characters without control codes: an exception may quote what the policy wrote."""
+    return "".join(c if c.isprintable() else " " for c in text[:200])
