@@ -126,7 +126,7 @@ class HealthWatch:
             or now is None
             or now > COLLAPSED * then
             or now > NEARLY_CERTAIN
-            or success > 0.8
+            or success > 0.5
             or mixed > 0.5
         ):
             return None
