@@ -196,3 +196,11 @@ def test_a_directory_that_cannot_be_written_is_refused_at_once(tmp_path: Path, r
     assert code == 2
     assert f"{run} cannot be written: Permission denied" in text
     assert contents(run) == before
+
+
+def test_what_a_start_that_was_killed_at_once_leaves_behind_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name in (".probe.tmp", "config.json.tmp"):  # the kill test hit both moments
+        (tmp_path / "run" / name).write_text("")
+    code, text = train(tmp_path, *SHORT, "--budget", "updates=1", "--output", str(tmp_path / "run"))
+    assert code == 0, text

@@ -38,9 +38,9 @@ def in_use(directory: Path, *, keep: bool) -> Iterator[None]:
     made = [d for d in (directory, *directory.parents) if not d.exists()]
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".probe-{os.getpid()}"
+        probe = directory / ".probe.tmp"  # a kill may leave it; the suffix marks what may be overwritten
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     with _locked(directory):
         try:
             with writing(directory):
