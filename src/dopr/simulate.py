@@ -7,11 +7,12 @@ This is a model of RLVR, not RLVR; what wins here is only a candidate for the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dopr.selection.anchors import anchor_advantage
 from dopr.selection.history import Floats
 from dopr.selection.memory import Success
 from dopr.selection.selector import Selector
@@ -104,13 +105,17 @@ def run_tabular(
             group = selector.tell(pick.prompt_id, rewards)
             spent, groups, mixed = spent + len(drawn), groups + 1, mixed + bool(group and group.mixed)
             r = np.array(rewards)
-            advantages = (r - r.mean()) / (r.std(ddof=1) + 1e-4)
+            advantages = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
             rows += [(skill, a, adv) for a, adv in zip(drawn, advantages, strict=True) if adv]
             entropy = float(-(probability * np.log(probability + 1e-12)).sum())
             selector.tell_entropy(pick.prompt_id, entropy)
-            for a in (a for a, reward in zip(drawn, rewards, strict=True) if reward):
-                selector.remember(Success(pick.prompt_id, np.array([skill]), np.array([a])))
-        rows += [(int(s.prompt[0]), int(s.completion[0]), 1.0) for s in selector.replay()]
+            for a, reward in zip(drawn, rewards, strict=True):
+                rollout = Success(pick.prompt_id, np.array([skill]), np.array([a]))
+                if reward:
+                    selector.remember(rollout)
+                else:
+                    selector.witness(replace(rollout, anchor=float(np.log(probability[a]))))
+        rows += [_replayed(world, weights, success) for success in selector.replay()]
         step += 1
         gradient = _gradient(world, weights, rows)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
@@ -127,6 +132,15 @@ def run_tabular(
         worst=float(success.min()),
         informative=mixed / max(groups, 1),
     )
+
+
+def _replayed(world: TabularWorld, weights: Floats, row: Success) -> tuple[int, int, float]:
+    """Skill, strategy and advantage of a replayed row."""
+    skill, strategy = int(row.prompt[0]), int(row.completion[0])
+    if row.anchor is None:
+        return skill, strategy, 1.0
+    now = np.log(_softmax(world.base_logits[skill] + world.features[skill] @ weights)[strategy])
+    return skill, strategy, float(anchor_advantage(np.array([now]), np.array([row.anchor]))[0])
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -82,7 +82,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
     events = read_events(directory)
     evaluations = [e for e in events if e["kind"] == "eval"]
     rounds = [e for e in events if e["kind"] == "round"]
-    picks = [pick for e in rounds for pick in e["picks"]]
+    picks = [pick for e in rounds for pick in e["picks"] if pick["rollouts"] > 1]  # one rollout cannot differ
     late = [p["entropy"] for e in rounds[-max(1, len(rounds) // 10) :] for p in e["picks"] if p["entropy"] is not None]
     curve = [
         [e["spent"]["rollouts"], e["spent"]["tokens"], e["spent"]["seconds"], e["accuracy"],

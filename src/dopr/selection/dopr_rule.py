@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
 from dopr.selection import acquisition, chooser
+from dopr.selection.anchors import AnchoredSelector
 from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
-from dopr.selection.selector import Selector, SelectorConfig
+from dopr.selection.selector import SelectorConfig
 
 Volatility = Literal["expected", "within", "temporal", "both"]
 
@@ -54,6 +55,9 @@ class DoprOptions:
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
+        survey: Rollouts per cluster before the first update; 0 = none (see ``dopr.selection.anchors``).
+        anchors: Rows per update that hold clusters without a success yet where the base policy was; 0 = none, and no
+            survey. Default 8: on latent-strategy skills no longer lock.
     """
 
     volatility: Volatility = "expected"
@@ -68,6 +72,8 @@ class DoprOptions:
     clusters: int | None = None
     prior_strength: float = 2.0
     balanced_replay: bool = True
+    survey: int = 1
+    anchors: int = 8
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):
@@ -85,13 +91,15 @@ class DoprOptions:
             if not above or value == np.inf or (high is not None and value > high):
                 raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
                                   f" and {'finite' if high is None else f'<= {high}'}.")  # fmt: skip
+        if self.survey < 0 or self.anchors < 0:
+            raise ConfigError(f"survey is {self.survey} and anchors {self.anchors}; they must be 0 (none) or more.")
         if self.clusters is not None and (not isinstance(self.clusters, int) or self.clusters < 1):
             raise ConfigError(
                 f"clusters is {self.clusters}; it must be a whole number, at least 1 (1 = one pooled posterior)."
             )
 
 
-class Dopr(Selector):
+class Dopr(AnchoredSelector):
     """One informative prompt per round: expected gain, sampled, damped by visits, shared through features."""
 
     name = "dopr"

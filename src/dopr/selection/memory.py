@@ -25,11 +25,13 @@ class Success:
         prompt_id: The prompt it answers.
         prompt: Prompt token ids, shape (prompt length,).
         completion: Completion token ids including the end token, shape (completion length,).
+        anchor: For an anchor, not a success: log-probability (nats) of the completion under the base policy.
     """
 
     prompt_id: str
     prompt: NDArray[np.int64]
     completion: NDArray[np.int64]
+    anchor: float | None = None
 
 
 class SuccessMemory:
@@ -53,6 +55,10 @@ class SuccessMemory:
     def count(self, key: int) -> int:
         """Successes under ``key``."""
         return sum(k == key for k, _ in self._items)
+
+    def discard(self, key: int) -> None:
+        """Drop everything under ``key``."""
+        self._items = [(k, success) for k, success in self._items if k != key]
 
     def add(self, success: Success, key: int = 0) -> None:
         """Remember one success."""
@@ -90,12 +96,14 @@ class SuccessMemory:
             "keys": np.array([key for key, _ in self._items], np.int64),
             "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
             "lengths": np.array([len(t) for t in tokens], np.int64),
+            "anchors": np.array([np.nan if s.anchor is None else s.anchor for _, s in self._items], np.float64),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the content by that of ``state_dict``."""
         parts = np.split(np.asarray(state["tokens"], np.int64), np.cumsum(state["lengths"])[:-1])
+        rows = zip(state["ids"], state["keys"], np.asarray(state["anchors"]).tolist(), strict=True)
         self._items = [
-            (int(key), Success(str(prompt_id), parts[2 * i], parts[2 * i + 1]))
-            for i, (prompt_id, key) in enumerate(zip(state["ids"], state["keys"], strict=True))
+            (int(key), Success(str(prompt_id), parts[2 * i], parts[2 * i + 1], None if np.isnan(anchor) else anchor))
+            for i, (prompt_id, key, anchor) in enumerate(rows)
         ]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dopr.budget import Spent
+from dopr.selection.anchors import anchor_advantage
 from dopr.selection.memory import Success
 from dopr.selection.selector import Pick
 from dopr.train.advantages import group_advantages, total_reward
@@ -52,8 +53,9 @@ class Round:
 
     @property
     def informative_share(self) -> float:
-        """Share of groups with differing rewards."""
-        return self.outcomes.count("mixed") / len(self.outcomes)
+        """Share of groups with differing rewards, of those with at least two rollouts; 0 if there are none."""
+        groups = [o for o, rewards in zip(self.outcomes, self.rewards, strict=True) if len(rewards) > 1]
+        return groups.count("mixed") / max(len(groups), 1)
 
     def event(self, spent: Spent, step: int) -> dict[str, Any]:
         """The round as a plain dict, one line of events.jsonl."""
@@ -232,12 +234,29 @@ class RoundRunner:
             return
         for chunk in chunks:
             totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-            good = [i for i, total in enumerate(totals) if self.selector.is_success(total)]
+            good = {i for i, total in enumerate(totals) if self.selector.is_success(total)}
+            offered = range(len(totals)) if self.selector.wants_rejected else sorted(good)
             share = len(chunk.picks) // self.world
-            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in good if i // share == self.rank}
+            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in offered if i // share == self.rank}
+            rejected = []
             for i, (prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
                 if len(completion):  # a truncated completion may be masked out whole
-                    self.selector.remember(Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion))
+                    rollout = Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion)
+                    if i in good:
+                        self.selector.remember(rollout)
+                    else:
+                        rejected.append(rollout)
+            for rollout, anchor in zip(rejected, self._sequence_log_probabilities(rejected, chunk.batch), strict=True):
+                self.selector.witness(replace(rollout, anchor=anchor))
+
+    def _sequence_log_probabilities(self, rollouts: list[Success], template: Batch) -> list[float]:
+        """Log-probability (nats) of each completion under the current policy."""
+        out: list[float] = []
+        size = self.rows_per_process
+        for start in range(0, len(rollouts), size):
+            rows = success_rows(rollouts[start : start + size], template, self.trainer.pad_id, 1.0)
+            out += (self.trainer.log_probabilities(rows) * rows["completion_mask"]).sum(dim=1).tolist()
+        return out
 
     def _on_policy_rows(self, chunks: Sequence[_Chunk], actions: Sequence[str]) -> Batch:
         """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""
@@ -297,6 +316,11 @@ class RoundRunner:
             check_text_only(batch)
             mine = replayed[self.rank * share : (self.rank + 1) * share]
             rows = success_rows(mine, batch, trainer.pad_id, trainer.args.dopr_replay_weight)
+            anchors = [i for i, success in enumerate(mine) if success.anchor is not None]
+            if anchors:
+                now = np.array(self._sequence_log_probabilities([mine[i] for i in anchors], batch))
+                advantage = anchor_advantage(now, np.array([mine[i].anchor for i in anchors], np.float64))
+                rows["advantages"][anchors] *= torch.from_numpy(advantage).to(rows["advantages"])
             batch = join([batch, trainer.fill_log_probabilities(rows)], trainer.pad_id)
         if "num_items_in_batch" not in batch:
             mask = batch["completion_mask"] * batch.get("tool_mask", 1)

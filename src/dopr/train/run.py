@@ -267,7 +267,7 @@ def _summary(
     evaluations = [e for e in events if e["kind"] == "eval"]
     baseline = recorded_baseline(prepared.settings)
     target = prepared.settings.target or (baseline["target"] if baseline else None)
-    outcomes = [p["outcome"] for e in rounds for p in e["picks"]]
+    outcomes = [p["outcome"] for e in rounds for p in e["picks"] if p["rollouts"] > 1]  # one rollout cannot differ
     summary: dict[str, Any] = {
         "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
         "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,

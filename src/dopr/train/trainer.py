@@ -226,16 +226,16 @@ class DoPRTrainer(Watching, GRPOTrainer):
         needs samples of the current policy, which replayed rows are not.
         """
         wanted = [key for key in rows if key.endswith("_per_token_logps")]
-        if wanted:
-            ids = torch.cat([rows["prompt_ids"], rows["completion_ids"]], dim=1)
-            mask = torch.cat([rows["prompt_mask"], rows["completion_mask"]], dim=1)
-            width = rows["completion_ids"].size(1)
-            with torch.no_grad():
-                logps = self._get_per_token_logps_and_entropies(
-                    self.model, ids, mask, width, self.args.per_device_train_batch_size
-                )[0]
-            rows = rows | dict.fromkeys(wanted, logps)
-        return rows
+        return rows | dict.fromkeys(wanted, self.log_probabilities(rows)) if wanted else rows
+
+    def log_probabilities(self, rows: dict[str, Any]) -> torch.Tensor:
+        """The current policy's log-probabilities (nats) of the rows' completion tokens, shape (R, C)."""
+        ids = torch.cat([rows["prompt_ids"], rows["completion_ids"]], dim=1)
+        mask = torch.cat([rows["prompt_mask"], rows["completion_mask"]], dim=1)
+        with torch.no_grad():
+            return self._get_per_token_logps_and_entropies(
+                self.model, ids, mask, rows["completion_ids"].size(1), self.args.per_device_train_batch_size
+            )[0]
 
     def gather_dict(self, mine: dict[int, Any]) -> dict[int, Any]:
         """Union of all processes' dicts."""
