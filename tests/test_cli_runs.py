@@ -185,7 +185,10 @@ def test_the_report_can_be_written_again(finished: tuple[Path, str], place: Path
         (["train", "--seed", "5000000000"], "seed is 5000000000; it must be 0 or more and below 2^32"),
         (["train", "--output", "sums.jsonl"], "The output sums.jsonl is not an empty directory"),
         (["train", "--option", "ucb=.inf"], "ucb is inf; it must be >= 0 and finite"),
-        (["train", "--option", "clusters=2.5"], "clusters is 2.5; it must be a whole number"),
+        (
+            ["train", "--option", "clusters=2.5"],
+            "Option 'clusters' of strategy 'dopr' is 2.5; it must be a whole number or nothing",
+        ),
         (["train", "--config", "resume.yaml"], "Give it as --resume"),
         (["train", "--resume", "strange"], "strange/config.json is not the config of a dopr run"),
         (["train", "--trainer", "generation_batch_size=0"], "does not divide the generation batch of 0 rows"),
