@@ -200,3 +200,23 @@ def test_an_interval_reads_well():
     assert str(interval) == "0.412 [0.350, 0.471]"
     assert f"{interval:.1%}" == "41.2% [35.0%, 47.1%]"
     assert f"{interval}" == str(interval)
+
+
+def test_the_interval_of_an_evaluation_covers_the_true_accuracy():
+    """Problems of different difficulty, four samples each: avg@4 and pass@4 against the accuracy over all problems."""
+    rng = np.random.default_rng(11)
+    problems, n, runs = 80, 4, 300
+    hits = {"avg": 0, "pass": 0, "greedy": 0}
+    chances = rng.beta(1.0, 2.0, size=(runs, problems))
+    all_wrong = math.prod((2 + k) / (3 + k) for k in range(n))  # E[(1 - p)^n] for p ~ Beta(1, 2)
+    truth = {"avg": 1 / 3, "pass": 1 - all_wrong, "greedy": 1 / 3}
+    for row in chances:
+        correct = rng.random((problems, n)) < row[:, None]
+        intervals = {
+            "avg": mean_interval(avg_at_n(correct), rng=rng, level=0.9),
+            "pass": mean_interval(pass_at_k(n, correct.sum(axis=1), n), rng=rng, level=0.9),
+            "greedy": mean_interval(correct[:, 0], rng=rng, level=0.9),
+        }
+        for name, interval in intervals.items():
+            hits[name] += interval.low <= truth[name] <= interval.high
+    assert all(0.84 <= hit / runs <= 0.96 for hit in hits.values()), hits

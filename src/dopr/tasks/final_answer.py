@@ -51,76 +51,22 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _CONNECTING = frozenset(
-    [
-        "a",
-        "also",
-        "alternatively",
-        "an",
-        "and",
-        "another",
-        "answer",
-        "answers",
-        "are",
-        "as",
-        "be",
-        "both",
-        "by",
-        "candidate",
-        "can",
-        "could",
-        "decimal",
-        "either",
-        "else",
-        "equal",
-        "equals",
-        "even",
-        "final",
-        "form",
-        "fraction",
-        "given",
-        "gives",
-        "hence",
-        "in",
-        "is",
-        "it",
-        "its",
-        "maybe",
-        "may",
-        "might",
-        "more",
-        "of",
-        "option",
-        "or",
-        "other",
-        "perhaps",
-        "possible",
-        "possibly",
-        "probably",
-        "simplified",
-        "simplify",
-        "simplifies",
-        "so",
-        "solution",
-        "solutions",
-        "that",
-        "the",
-        "then",
-        "therefore",
-        "these",
-        "this",
-        "thus",
-        "to",
-        "value",
-        "which",
-        "with",
-    ]
+    """
+    a also alternatively an and another answer answers are as be both by can candidate candidates case choice
+    could decimal either else equal equals even fifth final first form fourth fraction given gives guess hence
+    in is it its may maybe might more next of option options or other perhaps possible possibly probably second
+    simplified simplifies simplify so solution solutions that the then therefore these third this thus to value
+    which with
+    """.split()  # noqa: SIM905 - a line each would be longer than this module
 )
 _NAMED = re.compile(r"\b[A-Za-z]\s*=")
 _WORD = re.compile(r"[A-Za-z']+")
 _OR = re.compile(
     r"(?P<between>[^.!?\n0-9=]{0,40}?)\b(?:or|alternatively|maybe|perhaps|possibly)\b(?P<then>[^.!?\n0-9$\\]{0,30})"
 )
-_OR_BEFORE = re.compile(r"(?:[0-9)}\]$%]|\b[A-Za-z])\s*,?\s*(?:\w+\s+)?\bor\b[\s\w]{0,20}[$*\s]*$")
+_OR_BEFORE = re.compile(
+    r"(?:[0-9)}\]$%]|\b[A-Za-z])\s*,?\s*(?:\w+\s+)?\b(?:or|alternatively|maybe|perhaps|possibly)\b[\s\w]{0,20}[$*\s]*$"
+)
 _REASON = re.compile(r"\b(?:because|since|as|if|when|where|for|whether)\b", re.IGNORECASE)
 _NO_IDEA = re.compile(
     r"(?:\b(?:do|does|did|can|could|am|is|are|was)(?:\s+not|n't|n’t)|\bcannot|\bunable\s+to|\bno)\s+(?:\w+\s+){0,2}?"
@@ -136,6 +82,9 @@ _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's calculator notes
 _ALIGNED = re.compile(
     r"\\begin\{(align|gather|equation|aligned|eqnarray|split|multline)\*?\}(.*)\\end\{\1\*?\}\Z", re.DOTALL
 )
+_ITEM = re.compile(
+    r"\n\s*(?:[-*•]\s*)?(?:(?:option|case|candidate|possibility|choice|answer|guess)\s*)?(?:#|\()?[0-9]{1,2}[.):]", re.IGNORECASE
+)  # fmt: skip
 _UNIT = re.compile(r"\s((?!in\b)[A-Za-z]{2,})\b")
 _UNREAD = "?"  # what stands before an "or"; it need not be read to see that the completion does not commit itself
 _FULL_WIDTH = {chr(0xFEE0 + ord(c)): c for c in "+-./()=%,"} | {"−": "-", "–": "-", "﹣": "-"}
@@ -263,7 +212,7 @@ def _outside(announcements: list[Statement], boxes: list[Statement]) -> list[Sta
 def _latest(text: str, statements: list[Statement]) -> Stated:
     run = [statements[-1]]
     for statement in reversed(statements[:-1]):
-        gap = _NAMED.sub("", text[statement.end : run[0].start])
+        gap = _NAMED.sub("", _ITEM.sub(" ", text[statement.end : run[0].start]))
         if len(gap) > 100 or any(word.lower() not in _CONNECTING for word in _WORD.findall(gap)):
             break
         if re.search(r"[0-9]", gap):
@@ -298,9 +247,9 @@ def _last(text: str) -> Stated | None:
         if _DENIED.search(text[max(0, start - 60) : start]):
             return None
         shown, end = _with_unit(text, _right_side(value), end)
-        parts = _with_doubt(text, start, end, shown or value)
-        return Stated(parts, "last")
-    return None
+        return Stated(_with_doubt(text, start, end, shown or value), "last")
+    whole = text.strip(" \n\t.*`\"'")
+    return Stated((whole,), "last") if re.fullmatch(r"\(?[A-Za-z]{1,20}\)?", whole) else None  # "B", "east"
 
 
 def _right_side(value: str) -> str:

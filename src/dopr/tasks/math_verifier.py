@@ -20,7 +20,8 @@ MOST_SECONDS = 10.0
 
 
 def math(rules: str = "", *, timeout: float) -> Verifier:
-    """The completion's answer equals the gold (:mod:`dopr.tasks.final_answer`, :mod:`dopr.tasks.math_equal`).
+    """The completion's answer equals the gold (:mod:`dopr.tasks.final_answer`, :mod:`dopr.tasks.math_equal`,
+    :mod:`dopr.tasks.math_judge`).
 
     Args:
         rules: where an answer may stand: some of ``boxed``, ``final`` and ``last``, separated by commas; all by default.
@@ -36,7 +37,7 @@ def math(rules: str = "", *, timeout: float) -> Verifier:
         if rule not in RULES:
             raise RewardError(f"The reward 'math:{rules}' names the rule {rule!r}. {suggest(rule, RULES)}")
     timeout = min(timeout, MOST_SECONDS)
-    pool = WorkerPool("dopr.tasks.math_equal:judge", timeout=timeout)
+    pool = WorkerPool("dopr.tasks.math_judge:judge", timeout=timeout)
     # math-verify's own limit on each step lets a slow item end by itself; the pool's is on all of it, and is hard.
     step = max(1, int(timeout / 2))
 

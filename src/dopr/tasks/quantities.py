@@ -43,7 +43,7 @@ UNITS = {
         inch in inches
         foot ft feet
         yard yd yards
-        mile mi miles
+        mile mi miles mph
         second s sec secs seconds
         minute min mins minutes
         hour h hr hrs hours
@@ -64,7 +64,6 @@ UNITS = {
         euro euros eur
         degree degrees deg
         radian radians rad
-        mph
         """.strip().splitlines()
     )
     for word in names
@@ -194,7 +193,9 @@ def equal(gold: Quantity, answer: Quantity) -> bool:
 @lru_cache(maxsize=8192)
 def read_ratio(text: str) -> tuple[Fraction, ...] | None:
     """``3 : 5 : 7`` divided by its first term; what may be a time of day (``4:40``) as it stands; None for anything else."""
-    terms = [read_quantity(part) for part in text.split(":")] if ":" in text and len(text) <= _LONGEST else []
+    if ":" not in text or len(text) > _LONGEST or re.search(r"[A-Za-z]", re.sub(r"\\[dt]?frac", "", text)):
+        return None
+    terms = [read_quantity(part) for part in text.split(":")]
     numbers = [term.value for term in terms if term is not None and not term.percent]
     if len(numbers) < 2 or len(numbers) < len(terms) or not numbers[0]:
         return None
