@@ -42,6 +42,7 @@ BATCH = "batch GRPO 64 x 8"
 ONE, MANY = (5e-5, 1e-4, 2e-4), (2e-4, 4e-4, 8e-4)  # learning rates for one prompt per update, and for batches
 ARMS: dict[str, tuple[list[str], int, tuple[float, ...]]] = {  # flags, budget in rollouts, learning rates
     "dopr": ([], 4000, ONE),
+    "dopr, but the prompt at random": (["--option", "random=true"], 4000, ONE),
     "one random prompt": (["--strategy", "random-one"], 6000, ONE),
     "one random prompt + sequential + replay": (
         ["--strategy", "random-one", "--wrong-cap", "32", "--replay", "8"],

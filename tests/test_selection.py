@@ -302,6 +302,11 @@ def test_the_dopr_rule_samples_or_maximises_as_told() -> None:
     assert 0.65 < np.mean(picks[True]) < 0.85
 
 
+def test_the_control_of_the_choice_ignores_the_score() -> None:
+    picks = [int(dopr(3, random=True, config={"seed": i}).choose(np.array([0.0, 9.0, 1.0]), 1)[0]) for i in range(900)]
+    assert np.abs(np.bincount(picks, minlength=3) - 300).max() < 5 * np.sqrt(300)
+
+
 def test_random_one_is_uniform_and_uniform_takes_the_whole_batch() -> None:
     random_one = make_selector("random-one", ids(10), SelectorConfig())
     counts = np.bincount([random_one.ask()[0].row for _ in range(5000)], minlength=10)

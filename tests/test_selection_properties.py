@@ -37,6 +37,7 @@ options = st.builds(
     headroom=st.booleans(),
     thompson=st.booleans(),
     sampling=st.booleans(),
+    random=st.booleans(),
     visit_power=st.sampled_from([0.0, 0.5, 1.0, 10.0]),
     ucb=st.sampled_from([0.0, 0.1, 100.0]),
     entropy_power=st.sampled_from([0.0, 0.5, 10.0]),

@@ -43,6 +43,7 @@ class DoprOptions:
         thompson: Draw p from its posterior instead of taking the mean (default on: uncertain clusters get their turn).
         sampling: Pick in proportion to the score instead of the maximum (default off: with posterior draws and visit
             damping the maximum already spreads over skills, and needed a quarter fewer rollouts in the tabular world).
+        random: Ignore the score and pick at random (default off): the control that has everything of dopr but the choice.
         visit_power: Count-based exploration as damping (1 + n)^-power. Default 1: without it the rule needed twice the
             rollouts in the tabular world; 0 switches it off.
         ucb: Weight of the additive count bonus. Default 0: damping explores already, and keeps the gain's zeros.
@@ -64,6 +65,7 @@ class DoprOptions:
     headroom: bool = True
     thompson: bool = True
     sampling: bool = False
+    random: bool = False
     visit_power: float = 1.0
     ucb: float = 0.0
     entropy_power: float = 0.5
@@ -183,7 +185,9 @@ class Dopr(AnchoredSelector):
         return value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
 
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
-        """Sampled in proportion to the score, or its maximum."""
+        """The maximum of the score, drawn in proportion to it, or at random."""
+        if self.options.random:
+            return self.rng.choice(len(scores), k, replace=False)
         return (chooser.sample if self.options.sampling else chooser.argmax)(scores, k, self.rng)
 
     def success_probability(self, rows: Rows, rng: np.random.Generator | None) -> Floats:
