@@ -156,9 +156,10 @@ def _parquet(rows: list[Any]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    good = [
-        {str(k): str(v).encode("utf-8", "replace").decode() for k, v in r.items()} for r in rows if isinstance(r, dict)
-    ]
+    def clean(value: Any) -> str:
+        return str(value).encode("utf-8", "replace").decode()
+
+    good = [{clean(k): clean(v) for k, v in r.items()} for r in rows if isinstance(r, dict)]
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(good or [{"question": "a", "answer": "1"}]), out)
     return out.getvalue()

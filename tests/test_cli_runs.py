@@ -240,4 +240,7 @@ def test_a_function_that_breaks_in_mid_run_ends_it_with_its_name_and_keeps_what_
     assert set(outcomes[-12:]) == {"unscorable"}
     assert set(outcomes[:2]) <= {"mixed", "all_wrong", "all_right"}
     assert summary["status"] == "stopped"
-    assert summary["rewards"]["late"]["unscorable"] == 8 * outcomes.count("unscorable")
+    unscorable = summary["rewards"]["late"]["unscorable"]
+    assert unscorable == 8 * outcomes.count("unscorable")
+    assert f"{unscorable} of " in printed
+    assert "could not be given; they were left out, not counted as wrong" in printed

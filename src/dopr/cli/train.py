@@ -36,6 +36,14 @@ def run_command(settings: TrainSettings) -> None:
         )
     if summary["status"] != "finished":
         console.print(f"Stopped: {summary['reason']}", highlight=False, markup=False)
+    counts = list(summary["rewards"].values())
+    if unscorable := sum(c.get("unscorable", 0) for c in counts):
+        total = unscorable + sum(c.get("scored", 0) for c in counts)
+        console.print(
+            f"{unscorable:,} of {total:,} rewards could not be given; they were left out, not counted as wrong."
+        )
+    if summary["skipped_updates"]:
+        console.print(f"{summary['skipped_updates']:,} updates with a broken loss or gradient were skipped.")
     saved = any(outcome.directory.glob("checkpoints/checkpoint-*/dopr_seal.json"))
     if summary["status"] != "finished" and saved:
         console.print(f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True)
