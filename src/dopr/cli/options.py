@@ -39,7 +39,7 @@ def read_settings(
             given[name] = dict(parse_pair(pair) for pair in given[name])
     from_file = read_config_file(config_file) if config_file else {}
     for f in fields(cls):
-        if f.metadata.get("flag_only") and f.name in from_file:
+        if f.metadata.get("flag_only") and from_file.get(f.name):
             raise ConfigError(
                 f"{f.name} belongs to one start of a run, not into the config file {config_file}. Give it as --{f.name}."
             )
