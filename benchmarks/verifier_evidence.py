@@ -9,6 +9,7 @@ the published verdicts on real completions; the table of verdicts. --plain adds 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -115,6 +116,7 @@ def table(plain: bool) -> None:
         return
     from math_verify import parse, verify
 
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it prints whole completions that take too long
     accepted, refused = [], []
     for row in rows:
         said = verify(parse(f"\\boxed{{{row['gold']}}}"), parse(row["completion"]))
