@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from dopr.budget import Spent
-from dopr.selection.anchors import anchor_advantage
-from dopr.selection.memory import Success
 from dopr.selection.selector import Pick
 from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.rows import Batch, check_text_only, fit_rows, join, strip_padding, success_rows, take
+from dopr.train.replayer import Replayer
+from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -81,7 +80,7 @@ class Round:
         }  # fmt: skip
 
 
-def _answers_of(chunks: Sequence[_Chunk], picks: int) -> list[list[str]]:
+def _answers_of(chunks: Sequence[Chunk], picks: int) -> list[list[str]]:
     """Answer keys per pick, in the order of its rewards."""
     answers: list[list[str]] = [[] for _ in range(picks)]
     for chunk in chunks:
@@ -91,7 +90,7 @@ def _answers_of(chunks: Sequence[_Chunk], picks: int) -> list[list[str]]:
 
 
 @dataclass
-class _Chunk:
+class Chunk:
     """Rollouts of one generation call: this process's rows, and which pick each row of all processes belongs to."""
 
     batch: Batch
@@ -116,6 +115,7 @@ class RoundRunner:
         self.trainer, self.generate, self.rows_per_process = trainer, generate, rows_per_process
         self.selector, self.accelerator = trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.replayer = Replayer(trainer, rows_per_process)
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
         """Roll out, verify, tell; returns this process's rows of the update and the round's record."""
@@ -140,10 +140,10 @@ class RoundRunner:
         answers = _answers_of(chunks, len(picks))
         groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
-        self._remember(chunks, picks)
+        self.replayer.remember(chunks, picks)
         batch = self._on_policy_rows(chunks, actions)
         replayed = self.selector.replay()
-        batch = self._add_replay(batch, replayed)
+        batch = self.replayer.add(batch, replayed)
         spent = self.trainer.spent
         spent.rollouts += sum(map(len, rewards))
         spent.tokens += sum(tokens)
@@ -175,9 +175,9 @@ class RoundRunner:
         ids = [str(self.selector.ids[int(row)]) for row in self.selector.candidate_rows]
         return ids, [round(float(s), 6) for s in self.selector.candidate_scores]
 
-    def _roll_out(self, picks: list[Pick], first: int = 0) -> tuple[list[_Chunk], list[list[float | None]], list[str]]:
+    def _roll_out(self, picks: list[Pick], first: int = 0) -> tuple[list[Chunk], list[list[float | None]], list[str]]:
         """Generate until every pick is kept or dropped; chunks number the picks from ``first``."""
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         rewards: list[list[float | None]] = [[] for _ in picks]
         actions = ["keep"] * len(picks)
         wanted = {i: pick.rollouts for i, pick in enumerate(picks)}
@@ -192,7 +192,7 @@ class RoundRunner:
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return chunks, rewards, actions
 
-    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int]) -> _Chunk:
+    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int]) -> Chunk:
         # The copies of a prompt stay contiguous, in whole groups of `unit`: vLLM's server mode counts on it.
         unit = math.gcd(*wanted.values())
         layout = [i for i, n in wanted.items() for _ in range(n)]
@@ -208,7 +208,7 @@ class RoundRunner:
             batch = self.generate(rows)
         finally:
             self.trainer.num_generations = usual
-        return _Chunk(
+        return Chunk(
             batch=batch,
             picks=torch.tensor(layout),
             rewards=self.trainer.captured_rewards(),
@@ -216,11 +216,11 @@ class RoundRunner:
             group_size=unit if len(set(wanted.values())) == 1 else 0,
         )
 
-    def _local(self, chunk: _Chunk, values: torch.Tensor) -> torch.Tensor:
+    def _local(self, chunk: Chunk, values: torch.Tensor) -> torch.Tensor:
         share = len(chunk.picks) // self.world
         return values[self.rank * share : (self.rank + 1) * share]
 
-    def _token_counts(self, chunks: Sequence[_Chunk], picks: int) -> list[int]:
+    def _token_counts(self, chunks: Sequence[Chunk], picks: int) -> list[int]:
         """Generated tokens per pick over all processes."""
         counts = np.zeros(picks, np.int64)
         for chunk in chunks:
@@ -228,37 +228,7 @@ class RoundRunner:
             np.add.at(counts, chunk.picks.numpy(), lengths.cpu().numpy())
         return [int(n) for n in counts]
 
-    def _remember(self, chunks: Sequence[_Chunk], picks: list[Pick]) -> None:
-        """Offer this round's verified successes to the selector, the same ones in the same order on every process."""
-        if not self.selector.n_replay:
-            return
-        for chunk in chunks:
-            totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-            good = {i for i, total in enumerate(totals) if self.selector.is_success(total)}
-            offered = range(len(totals)) if self.selector.wants_rejected else sorted(good)
-            share = len(chunk.picks) // self.world
-            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in offered if i // share == self.rank}
-            rejected = []
-            for i, (prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
-                if len(completion):  # a truncated completion may be masked out whole
-                    rollout = Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion)
-                    if i in good:
-                        self.selector.remember(rollout)
-                    else:
-                        rejected.append(rollout)
-            for rollout, anchor in zip(rejected, self._sequence_log_probabilities(rejected, chunk.batch), strict=True):
-                self.selector.witness(replace(rollout, anchor=anchor))
-
-    def _sequence_log_probabilities(self, rollouts: list[Success], template: Batch) -> list[float]:
-        """Log-probability (nats) of each completion under the current policy."""
-        out: list[float] = []
-        size = self.rows_per_process
-        for start in range(0, len(rollouts), size):
-            rows = success_rows(rollouts[start : start + size], template, self.trainer.pad_id, 1.0)
-            out += (self.trainer.log_probabilities(rows) * rows["completion_mask"]).sum(dim=1).tolist()
-        return out
-
-    def _on_policy_rows(self, chunks: Sequence[_Chunk], actions: Sequence[str]) -> Batch:
+    def _on_policy_rows(self, chunks: Sequence[Chunk], actions: Sequence[str]) -> Batch:
         """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""
         pad_id, trainer = self.trainer.pad_id, self.trainer
         keep = [i for i, action in enumerate(actions) if action == "keep"]
@@ -305,24 +275,4 @@ class RoundRunner:
         elif rows % parts:  # only after drops: fill up with rows that carry no gradient
             filler = take(batch, torch.zeros(parts - rows % parts, dtype=torch.long, device=batch["advantages"].device))
             batch = join([batch, {**filler, "advantages": torch.zeros_like(filler["advantages"])}], self.trainer.pad_id)
-        return batch
-
-    def _add_replay(self, batch: Batch, replayed: list[Success]) -> Batch:
-        """Append this process's share of the replayed successes and count the batch's tokens anew if its rows changed."""
-        trainer = self.trainer
-        parts = trainer.args.steps_per_generation
-        share = len(replayed) // (self.world * parts) * parts
-        if share:
-            check_text_only(batch)
-            mine = replayed[self.rank * share : (self.rank + 1) * share]
-            rows = success_rows(mine, batch, trainer.pad_id, trainer.args.dopr_replay_weight)
-            anchors = [i for i, success in enumerate(mine) if success.anchor is not None]
-            if anchors:
-                now = np.array(self._sequence_log_probabilities([mine[i] for i in anchors], batch))
-                advantage = anchor_advantage(now, np.array([mine[i].anchor for i in anchors], np.float64))
-                rows["advantages"][anchors] *= torch.from_numpy(advantage).to(rows["advantages"])
-            batch = join([batch, trainer.fill_log_probabilities(rows)], trainer.pad_id)
-        if "num_items_in_batch" not in batch:
-            mask = batch["completion_mask"] * batch.get("tool_mask", 1)
-            batch["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
         return batch
