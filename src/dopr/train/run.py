@@ -26,7 +26,7 @@ from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
-from dopr.train.checkpoint import differences
+from dopr.train.checkpoint import differences, last_complete
 from dopr.train.measure import base_event, probe_of
 from dopr.train.prepare import (
     Prepared,
@@ -155,6 +155,8 @@ def _resume(
     directory: Path, config: dict[str, Any], trainer: Any, *, force: bool, say: Callable[[str], None]
 ) -> Path | None:
     """The checkpoint to go on from, after what has changed since was refused, or forced."""
+    if not trainer.accelerator.is_main_process:
+        return last_complete(directory / CHECKPOINTS)[0]  # the main process checks, and rewrites what it has checked
     for line in check_same(directory, config["settings"], config["resolved"], force=force):
         say(f"Forced: {line}")
     for line in differences(read_config(directory).get("versions", {}), config["versions"]):

@@ -163,7 +163,9 @@ def check_same(directory: Path, settings: Mapping[str, Any], resolved: Mapping[s
     now = {k: v for k, v in _as_json(settings).items() if k not in CHANGEABLE}
     # Settings that came with a newer version of dopr have no value to differ from.
     changed = differences(then, {k: v for k, v in now.items() if k in then})
-    changed += differences(stored["resolved"], {k: v for k, v in _as_json(resolved).items() if k in stored["resolved"]})
+    # The model is known by its weights; a packaged one may have moved with its installation.
+    known = {k: v for k, v in stored["resolved"].items() if k != "model"}
+    changed += differences(known, {k: v for k, v in _as_json(resolved).items() if k in known})
     if changed and not force:
         raise RunError(
             f"The run in {directory} cannot be resumed with other data, model or settings ({'; '.join(changed)}). Set them "
