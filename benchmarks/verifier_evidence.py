@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import sys
 import time
 from collections import Counter
@@ -102,6 +103,25 @@ def published_verdicts() -> None:
                 )
 
 
+def random_pairs(count: int = 2500) -> None:
+    """Different golds against each other, beside plain math-verify: wrong answers that look right."""
+    from math_verify import parse, verify
+
+    rng = random.Random(0)
+    golds = [prepared(g) for name in ("math500.jsonl", "dsr_sub.parquet") for _, g, _ in golds_of(name) if g]
+    golds = [gold for gold in golds if not gold.lstrip("-").isdigit()]
+    pairs = [(rng.choice(golds), rng.choice(golds)) for _ in range(count)]
+    (math,) = resolve_rewards(["math"], timeout=10.0)
+    rewards = math(completions=[f"\\boxed{{{answer}}}" for _, answer in pairs], answer=[gold for gold, _ in pairs])
+    plain = [verify(parse(f"\\boxed{{{gold}}}"), parse(f"\\boxed{{{answer}}}")) for gold, answer in pairs]
+    differ = [pair for pair, ours, theirs in zip(pairs, rewards, plain, strict=True) if (ours == 1.0) != theirs]
+    print(
+        f"\n{count:,} random pairs of golds that are no integers: {sum(plain)} equal by math-verify, {len(differ)} verdicts differ"
+    )
+    for pair in differ:
+        print(f"  {pair}")
+
+
 def table(plain: bool) -> None:
     from verdict_table import verdict_rows
 
@@ -139,3 +159,5 @@ if __name__ == "__main__":
     worked_solutions()
     published_verdicts()
     table("--plain" in sys.argv[1:])
+    if "--plain" in sys.argv[1:]:
+        random_pairs()

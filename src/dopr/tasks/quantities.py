@@ -21,12 +21,13 @@ _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b)")
 _POWER = r"(?:\s*(?:\^\s*\{?\s*[23]\s*\}?|[²³]))?"
 _UNIT_TEXT = re.compile(rf"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{{\s*~?([A-Za-z][A-Za-z .,/²³'-]*)\}}{_POWER}")
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+_TIMES_TEN = r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*"
 _QUANTITY = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<coin>\\?[$€£¥])?\s*(?P<sign2>[-+]?)\s*"
     r"(?:(?P<whole>[0-9]+)\s*\\[dt]?frac\s*(?P<mixed>\{\s*[0-9]+\s*\}\s*\{\s*[0-9]+\s*\}|[0-9][0-9])"
     r"|(?P<whole2>[0-9]+)\s+(?P<mixed2>[0-9]+\s*/\s*[0-9]+)"
     rf"|\\[dt]?frac\s*(?P<frac>(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9])\s*(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9]))"
-    rf"|(?P<top>{_DECIMAL})(?:[eE](?P<exponent>[+-]?[0-9]{{1,3}}))?(?:\s*/\s*(?P<bottom>{_DECIMAL}))?)"
+    rf"|(?P<top>{_DECIMAL})(?:[eE](?P<exponent>[+-]?[0-9]{{1,3}})|{_TIMES_TEN}\^\s*\{{?\s*(?P<power>[+-]?[0-9]{{1,3}})\s*\}}?)?(?:\s*/\s*(?P<bottom>{_DECIMAL}))?)"
     rf"\s*(?P<percent>\\?%)?(?P<unit>(?:\s+|(?=(?:km|cm|mm|kg|mg|ml|mi|mph|ft)\b))[A-Za-z][A-Za-z /.'-]*{_POWER})?"
 )
 _PARTS = re.compile(rf"-?{_DECIMAL}")
@@ -127,7 +128,7 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     if (match["sign"] == "-") != (match["sign2"] == "-"):
         value = -value
-    point = match["top"] and "." in match["top"] and not match["bottom"] and not match["exponent"]
+    point = match["top"] and "." in match["top"] and not match["bottom"] and not (match["exponent"] or match["power"])
     return Quantity(
         value=value, percent=bool(match["percent"]),
         decimals=len(match["top"].rpartition(".")[2]) if point else None, units=units,
@@ -145,7 +146,11 @@ def _value(match: re.Match[str]) -> Fraction | None:
         )
         return Fraction(whole) + top / bottom if bottom else None
     bottom = Fraction(match["bottom"] or 1)
-    return Fraction(match["top"]) * Fraction(10) ** int(match["exponent"] or 0) / bottom if bottom else None
+    return (
+        Fraction(match["top"]) * Fraction(10) ** int(match["exponent"] or match["power"] or 0) / bottom
+        if bottom
+        else None
+    )
 
 
 def _plain_unit(unit: str | None) -> bool:
