@@ -110,7 +110,8 @@ def _directory(settings: CompareSettings, common: dict[str, Any]) -> Path:
     stored = directory / SETTINGS
     mine = asdict(build(TrainSettings, common))
     if stored.exists():
-        theirs = read_json(stored)
+        # A setting that did not exist yet had its default's effect.
+        theirs = _jsonable(asdict(TrainSettings())) | read_json(stored)
         changed = [f"{k}: {theirs.get(k)!r} then, {v!r} now" for k, v in _jsonable(mine).items() if theirs.get(k) != v]
         if changed:
             raise RunError(
