@@ -165,7 +165,7 @@ def test_two_runs_in_one_directory_and_a_termination_signal(run: Path, tmp_path:
     assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("limit", [3_000, 60_000, 1_000_000, 4_000_000])
+@pytest.mark.parametrize("limit", [3_000, 60_000, 4_000_000])
 def test_a_full_disk_is_named_and_what_was_saved_stays(run: Path, tmp_path: Path, limit: int) -> None:
     """No file may grow beyond ``limit`` bytes: config, log, weights or optimizer state cannot be written to their end."""
     sizes = sorted(p.stat().st_size for p in (run / "checkpoints" / "checkpoint-8").iterdir())
