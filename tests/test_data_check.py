@@ -112,6 +112,20 @@ def test_overlap_with_an_evaluation_file_is_found(tmp_path):
     assert "test.jsonl, line 2" in check["findings"][0]["text"]
 
 
+def test_reference_solutions_are_run_against_their_tests(tmp_path):
+    rows = [
+        {"question": "Write f that adds 1.", "tests": ["assert f(1) == 2"], "solution": "def f(x): return x + 1"},
+        {"question": "Write f that adds 2.", "tests": ["assert f(1) == 3"], "solution": "def f(x): return x - 2"},
+        {"question": "Write f that adds 3.", "tests": ["f of 1 is four"], "solution": "def f(x): return x + 3"},
+    ]
+    write_jsonl(tmp_path / "code.jsonl", rows)
+    check = check_data(str(tmp_path / "code.jsonl"))
+    assert check.reward == "code"
+    assert [(f.kind, f.where) for f in check.findings if "tests" in f.text] == [("gold", "line 3")]
+    assert ("gold", "line 2") in [(f.kind, f.where) for f in check.findings]
+    assert "line 1" not in [f.where for f in check.findings]
+
+
 def test_golds_are_counted_by_where_they_stand(tmp_path):
     golds = ["2+3=5\n#### 5", "so \\boxed{7}", "9", 11.0]
     write_jsonl(tmp_path / "x.jsonl", [{"question": f"Question {k}?", "answer": gold} for k, gold in enumerate(golds)])

@@ -14,6 +14,7 @@ import numpy as np
 from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
+from dopr.tasks.code_verifier import read_tests
 from dopr.tasks.math_equal import reading
 from dopr.tasks.overlap import overlaps, words_of
 from dopr.tasks.problems import Problem, prompt_id
@@ -154,7 +155,7 @@ def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding])
                 answer = gold_text(col.field(row.data, chosen.answer))
             except ValueError as reason:
                 findings.append(Finding("gold", row.where, ident, f"the gold cannot be checked: {reason}"))
-        problems.append(Problem(id=ident, prompt=prompt, answer=answer, extra={}))
+        problems.append(Problem(id=ident, prompt=prompt, answer=answer, extra=row.data))
         places.append(row.where)
     return problems, places
 
@@ -196,6 +197,10 @@ def _golds(
 ) -> tuple[str, dict[str, int]]:
     """The verifier's name and how it reads the golds; those that it rejects go to ``findings``."""
     where = {id(p): place for p, place in zip(problems, places, strict=True)}
+    for problem in problems:
+        tests = problem.extra.get("tests")
+        if tests is not None and read_tests(tests) is None:
+            findings.append(Finding("gold", where[id(problem)], problem.id, "its tests cannot be read"))
     with_gold = [p for p in problems if p.answer is not None]
     if not with_gold:
         return "", {}
