@@ -36,8 +36,9 @@ _BOX_TOKEN = re.compile(
     r"\\(?:boxed|fbox|framebox)\s*(?P<open>\{)|\\(?:boxed|fbox)\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?)|\\.|[{}]", re.DOTALL
 )
 _UNBOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*")
+_EMPTY = re.compile(r"(?:[\s{}$.]|\\(?:boxed|fbox|framebox|text|[,;:! ])(?![A-Za-z]))*")
 _BRACED = re.compile(r"\A\{([^{}]*)\}\Z")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAGGED = re.compile(r"<answer>(.{0,4000}?)</answer>", re.DOTALL | re.IGNORECASE)
 _ANNOUNCED = re.compile(
     r"####"
     r"|^[ \t>*_]*A[*_]*\s*:(?=[^\n]*\S)"
@@ -141,23 +142,27 @@ def plain_digits(text: str) -> str:
 
 def boxes(text: str) -> list[Statement]:
     """The outermost boxes that are closed and not empty."""
-    found: list[Statement] = []
+    spans: list[tuple[int, int, int, int]] = []  # start, start and end of the content, end
     opened: list[tuple[bool, int, int]] = []  # of each open brace: whether a box's, its start, the start of its content
     for token in _BOX_TOKEN.finditer(text):
         if token["open"]:
             opened.append((True, token.start(), token.end()))
         elif token["bare"]:
-            found.append(Statement(token.start(), token.end(), (token["bare"],), "boxed"))
+            spans.append((token.start(), *token.span("bare"), token.end()))
         elif token[0] == "{":
             opened.append((False, token.start(), token.end()))
         elif token[0] == "}" and opened:
             is_box, start, content = opened.pop()
-            inside = _UNBOX.sub("", text[content : token.start()]).strip()
-            inside = _BRACED.sub(r"\1", inside)
-            if is_box and inside.strip("{}$. \\"):
-                while found and found[-1].start > start:  # boxes inside this one
-                    found.pop()
-                found.append(Statement(start, token.end(), _with_doubt(text, start, token.end(), inside), "boxed"))
+            if is_box:
+                while spans and spans[-1][0] > start:  # boxes inside this one
+                    spans.pop()
+                spans.append((start, content, token.start(), token.end()))
+    found = []
+    for start, content, closed, end in spans:
+        if _EMPTY.fullmatch(text, content, closed):
+            continue
+        inside = _BRACED.sub(r"\1", _UNBOX.sub("", text[content:closed]).strip())
+        found.append(Statement(start, end, _with_doubt(text, start, end, inside), "boxed"))
     return found
 
 
