@@ -16,7 +16,9 @@ from dopr.errors import ConfigError
 S = TypeVar("S", bound=ProblemSettings)
 
 
-def settings_options(cls: type[ProblemSettings], leave_out: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def settings_options(
+    cls: type[ProblemSettings], leave_out: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator adding one option per field of ``cls`` not in ``leave_out``, plus ``--config``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
