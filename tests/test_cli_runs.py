@@ -47,12 +47,13 @@ def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> 
     assert totals[-2]["rollouts"] < 120  # it stopped at once
     assert totals[-1]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
     assert totals[-1]["tokens"] == sum(p["tokens"] for e in rounds for p in e["picks"])
+    assert [len(e["picks"]) for e in rounds] == [64] + [1] * (len(rounds) - 1)  # the survey, one rollout per cluster
     for e in rounds:
-        (pick,) = e["picks"]
-        assert len(pick["rewards"]) == pick["rollouts"]
-        assert pick["id"] in e["candidates"]
         assert len(e["candidates"]) == len(set(e["candidates"])) == len(e["scores"])
-        assert (pick["outcome"] == "mixed") == (len(set(pick["rewards"])) > 1)
+        for pick in e["picks"]:
+            assert len(pick["rewards"]) == pick["rollouts"]
+            assert pick["id"] in e["candidates"]
+            assert (pick["outcome"] == "mixed") == (len(set(pick["rewards"])) > 1)
     assert events(finished[0])[0]["kind"] == "eval"
     assert events(finished[0])[-1]["kind"] == "stop"
     assert [e["round"] for e in events(finished[0], "eval")][::2] == [0, len(rounds)]
