@@ -155,6 +155,7 @@ def test_a_pool_without_signal_is_named_early_and_the_run_stops_when_asked(
     printed = dopr(
         place, "train", "--data", "flat.jsonl", "--reward", f"flat_{outcome}:flat", "--output", outcome, "--eval-problems", "0",
         "--warn-constant", "2", "--stop-constant", "3", "--wrong-cap", "8", "--max-completion-length", "4",
+        "--option", "survey=0",
     )  # fmt: skip
     run, summary = place / outcome, read(place / outcome / "summary.json")
     assert [e["round"] for e in events(run, "warning")] == [2, 3]
