@@ -2,8 +2,9 @@
 
     python benchmarks/strategies.py                     dopr compare (an hour or two on two cores; goes on where it stopped)
     python benchmarks/strategies.py --publish DIR       only the page, from a comparison's directory
+    python benchmarks/strategies.py --publish DIR --name mixed      the same for another comparison, as mixed.*
 
-The page is that of `dopr compare`, with the share of the elicitation floor (docs/theory.md, T5) added.
+The page is that of `dopr compare`; for latent-strategy with the share of the elicitation floor (docs/theory.md, T5) added.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from dopr import theory
 from dopr.compare.page import draw, markdown, ordered
@@ -26,14 +28,20 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def publish(directory: Path) -> None:
+def publish(directory: Path, name: str) -> None:
     stored = json.loads((directory / "results.json").read_text())
     summary, meta = stored["summary"], stored["meta"]
     runs = {name: [RunResult.from_dict(r) for r in rows] for name, rows in stored["runs"].items()}
-    draw(runs, summary["reference"], RESULTS / "strategies.svg")
+    draw(runs, summary["reference"], RESULTS / f"{name}.svg")
+    page = markdown(summary, meta, f"{name}.svg") + ("" if name != "strategies" else floor_table(summary))
+    (RESULTS / f"{name}.md").write_text(page)
+    (RESULTS / f"{name}.json").write_text(json.dumps(stored) + "\n")
+    print(page)
+
+
+def floor_table(summary: dict[str, Any]) -> str:
     target = summary["targets"][-1]
     floor = theory.elicitation_floor([v.rate for v in measured_success("latent-strategy").values()], target)
-    page = markdown(summary, meta, "strategies.svg")
     lines = [
         "", f"## Rollouts to {target:.0%} against the floor", "",
         f"If skills do not transfer, {len(floor.skills)} of them must show a first success: {floor.rollouts:.0f} rollouts on average (T5 of "
@@ -47,18 +55,17 @@ def publish(directory: Path) -> None:
             else (f"{cell['estimate']:,.0f}", f"{cell['estimate'] / floor.rollouts:.0f}")
         )
         lines.append(f"| {name} | {shown[0]} | {shown[1]} |")
-    (RESULTS / "strategies.md").write_text(page + "\n".join(lines) + "\n")
-    (RESULTS / "strategies.json").write_text(json.dumps(stored) + "\n")
-    print((RESULTS / "strategies.md").read_text())
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--publish", metavar="DIR")
+    parser.add_argument("--name", default="strategies")
     options = parser.parse_args()
     if options.publish is None:
         subprocess.run([sys.executable, "-m", "dopr", *COMMAND], check=True)
-    publish(Path(options.publish or COMMAND[-1]))
+    publish(Path(options.publish or COMMAND[-1]), options.name)
 
 
 if __name__ == "__main__":
