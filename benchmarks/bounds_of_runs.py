@@ -66,7 +66,7 @@ def summarise(found: dict[str, Any]) -> None:
         "# Used against the least possible, latent-strategy", "",
         "Made by `python benchmarks/bounds_of_runs.py`; do not edit. What the theorems say: [theory.md](../theory.md). used / bound below 1 would be "
         "a mistake in the theory, the measurement or an assumption.", "",
-        f"## One run of every arm with its KL measured (seed 0, `dopr bound --run`, commit {RUN_AT})", "",
+        f"## One run of every arm with its KL measured (seed 0, `dopr bound --run`, commit {RUN_AT}; the dopr arms 8d07714)", "",
         "| arm | accuracy | nats per update | T2 updates: bound, used | ratio | T3 rollouts: bound | ratio | T5 rollouts: bound, used | ratio | "
         "selection ceiling |", "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
