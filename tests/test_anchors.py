@@ -83,6 +83,23 @@ def test_anchors_stay_until_their_cluster_shows_a_success() -> None:
     assert selector.metrics()["anchors"] == 2
 
 
+def test_anchors_go_once_they_hold_the_policy_back() -> None:
+    """One skill shared by all: clusters that showed nothing in the survey succeed now, so training serves them anyway."""
+
+    def left(rate: float) -> int:
+        selector = dopr(n=48, clusters=8)
+        for pick in selector.ask():
+            selector.tell(pick.prompt_id, [0.0])
+            selector.witness(rollout(pick.prompt_id, -1.0))
+        selector.ask()
+        for cluster in range(5):
+            selector.tell(f"p{cluster}", [1.0] * round(8 * rate) + [0.0] * round(8 - 8 * rate))
+        return len(selector.anchors)
+
+    assert left(0.25) == left(0.5) == 8
+    assert left(0.75) == 0
+
+
 def test_anchors_are_saved_and_restored(tmp_path: Path) -> None:
     selector = dopr()
     for pick in selector.ask():

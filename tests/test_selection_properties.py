@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dopr.selection import STRATEGIES, Selector, SelectorConfig, make_selector
+from dopr.selection import STRATEGIES, Dopr, Selector, SelectorConfig, make_selector
 from dopr.selection.history import History
 from dopr.selection.memory import Success
 from dopr.selection.plan import CandidatePlan, KeyedPermutation
@@ -45,6 +45,8 @@ options = st.builds(
     step=st.sampled_from([0.01, 0.3, 1.0]),
     clusters=st.sampled_from([None, 1, 3]),
     prior_strength=st.sampled_from([1e-3, 2.0, 1e3]),
+    survey=st.integers(0, 2),
+    anchors=st.sampled_from([0, 8]),
 )
 
 OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -109,7 +111,9 @@ def test_every_round_is_valid_and_every_score_finite_for_any_rewards(data: st.Da
     for _ in range(data.draw(st.integers(1, 6))):
         picks = selector.ask()
         names = [p.prompt_id for p in picks]
-        assert len(set(names)) == len(names) == selector.config.prompts_per_round
+        survey = selector.n_clusters if isinstance(selector, Dopr) and selector.wants_rejected else None
+        assert len(set(names)) == len(names) <= (survey or selector.config.prompts_per_round)
+        assert survey or len(names) == selector.config.prompts_per_round
         assert set(names) <= known
         assert all(selector.ids[p.row] == p.prompt_id and p.rollouts >= 1 for p in picks)
         assert sum(p.rollouts for p in picks) <= len(picks) * selector.config.group_size

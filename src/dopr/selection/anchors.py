@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.selection.history import Floats
+from dopr.selection.history import Floats, Group
 from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.rollouts import KEEP, Review
 from dopr.selection.selector import Pick, Selector, SelectorConfig
+
+_ENOUGH = 2.9  # fading weight of four groups: 1 + 0.8 + 0.64 + 0.512
 
 
 def anchor_advantage(log_probability: Floats, base: Floats) -> Floats:
@@ -46,6 +48,8 @@ class AnchoredSelector(Selector):
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
         super().__init__(ids, config, options)
         self.anchors = SuccessMemory(1)
+        self._survey = np.zeros(2)  # rollouts and successes of the survey
+        self._held = np.zeros(2)  # fading weight and success rate of the groups on anchored clusters since
 
     @abstractmethod
     def memory_key(self, success: Success) -> int:
@@ -79,6 +83,26 @@ class AnchoredSelector(Selector):
         """A survey is as long as it was asked for."""
         return KEEP if self.wants_rejected else super().review(prompt_id, rewards)
 
+    def tell(
+        self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
+    ) -> Group | None:
+        """Learn from a group; and let all anchors go once they hold the policy back.
+
+        Where one skill is shared by all, clusters succeed before their own first success is seen. If the latest groups on
+        anchored clusters gained more than half of what the survey left to gain, what is learned elsewhere serves them.
+        """
+        surveyed = self.wants_rejected
+        anchored = bool(self.anchors.count(int(self.labels[self._row(prompt_id)])))
+        group = super().tell(prompt_id, rewards, answers)
+        if group is not None and surveyed:
+            self._survey += (group.n, group.n * group.rate)
+        elif group is not None and anchored:
+            self._held = 0.8 * self._held + (1.0, group.rate)
+            base = self._survey[1] / max(self._survey[0], 1.0)
+            if self._held[0] > _ENOUGH and self._held[1] / self._held[0] > (1 + base) / 2:
+                self.anchors = SuccessMemory(1)
+        return group
+
     def remember(self, success: Success) -> None:
         """Keep the success; its cluster needs no anchors any more."""
         super().remember(success)
@@ -100,10 +124,12 @@ class AnchoredSelector(Selector):
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the anchors."""
-        return super().state_dict() | {"anchors": self.anchors.state_dict()}
+        held = {"survey": self._survey.copy(), "held": self._held.copy()}
+        return super().state_dict() | {"anchors": self.anchors.state_dict() | held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
         super().load_state_dict(state)
         self.anchors = SuccessMemory(max(1, len(state["anchors"]["ids"])))
         self.anchors.load_state_dict(state["anchors"])
+        self._survey, self._held = (np.asarray(state["anchors"][k], np.float64).copy() for k in ("survey", "held"))
