@@ -247,7 +247,10 @@ def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
         (["replay", "{trace}", "--budget", "tokens=9"], "rollouts only"),
         (["replay", "{trace}", "--seeds", "0"], "at least 1"),
         (["replay", "{trace}", "--strategies", "mops"], "Did you mean 'mopps'"),
-        (["replay", "{trace}", "--strategies", "nowhere:Nothing"], "cannot be imported"),
+        (
+            ["replay", "{trace}", "--strategies", "nowhere:Nothing"],
+            "names the module 'nowhere', which is neither installed nor in",
+        ),
         (["replay", "{trace}", "--group-size", "1"], "at least 2 rollouts"),
         (["replay", "{trace}", "--output", "/nonexistent/x.json"], "does not exist"),
         (["replay", "missing.json"], "There is no missing.json"),

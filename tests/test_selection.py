@@ -430,7 +430,7 @@ def test_a_full_memory_keeps_what_is_rare_and_draws_keys_by_their_weights() -> N
     for i in range(1, 20):
         memory.add(success(i), key=i % 2)
     assert len(memory) == 6
-    assert memory.keys == [0, 1, 9]
+    assert sorted(set(memory.state_dict()["keys"].tolist())) == [0, 1, 9]
     assert [memory.count(key) for key in (0, 1, 9)] == [3, 2, 1] or [memory.count(key) for key in (0, 1, 9)] == [
         2,
         3,
@@ -698,8 +698,11 @@ def test_every_group_size_and_reward_scale_works(strategy: str, g: int) -> None:
         selector = build(strategy, ids(30), group_size=g, prompts_per_round=2, candidates=10)
         for _ in range(15):
             picks = selector.ask()
-            assert min(2, g) <= min(p.rollouts for p in picks)
-            assert sum(p.rollouts for p in picks) <= 2 * g
+            rollouts = [p.rollouts for p in picks]
+            if strategy == "knapsack":
+                assert (sum(rollouts), min(rollouts) >= 2) == (2 * g, True)
+            else:
+                assert rollouts == [max(2, min(4, g // 2)) if strategy == "speed" else g] * 2
             for pick in picks:
                 rewards = rng.choice([low, high], pick.rollouts).tolist()
                 while more := selector.review(pick.prompt_id, rewards).rollouts:

@@ -111,12 +111,18 @@ def test_every_round_is_valid_and_every_score_finite_for_any_rewards(data: st.Da
     for _ in range(data.draw(st.integers(1, 6))):
         picks = selector.ask()
         names = [p.prompt_id for p in picks]
-        survey = selector.n_clusters if isinstance(selector, Dopr) and selector.wants_rejected else None
-        assert len(set(names)) == len(names) <= (survey or selector.config.prompts_per_round)
-        assert survey or len(names) == selector.config.prompts_per_round
+        survey = isinstance(selector, Dopr) and selector.wants_rejected
+        wanted = len(set(selector.labels.tolist())) if survey else selector.config.prompts_per_round  # type: ignore[attr-defined]
+        assert len(set(names)) == len(names) == wanted
         assert set(names) <= known
-        assert all(selector.ids[p.row] == p.prompt_id and p.rollouts >= 1 for p in picks)
-        assert sum(p.rollouts for p in picks) <= len(picks) * selector.config.group_size
+        assert all(selector.ids[p.row] == p.prompt_id for p in picks)
+        g, rollouts = selector.config.group_size, [p.rollouts for p in picks]
+        if selector.name == "knapsack":
+            assert (sum(rollouts), min(rollouts) >= 2) == (g * len(picks), True)
+        else:
+            screen = min(g, getattr(selector.options, "screen", None) or max(2, min(4, g // 2)))
+            each = selector.options.survey if survey else screen if selector.name == "speed" else g
+            assert rollouts == [each] * len(picks)
         assert all(p.predicted is None or 0 <= p.predicted <= 1 for p in picks)
         assert {p.row for p in picks} <= set(selector.candidate_rows.tolist())
         assert np.isfinite(selector.candidate_scores).all()
@@ -133,9 +139,13 @@ def test_every_round_is_valid_and_every_score_finite_for_any_rewards(data: st.Da
             assert group is None or (0 <= group.advantage <= 1 and 0 <= group.disagreement <= 1)
             selector.tell_entropy(pick.prompt_id, data.draw(st.floats(0, 20)))
     for estimator in selector.estimators().values():
+        state = estimator.state_dict()
         if isinstance(estimator, History):
-            state = estimator.state_dict()
             assert all((state[name] >= -1e-6).all() for name in ("successes", "failures", "rate_var", "spread"))
+        else:  # Beta parameters, running means and windows of advantages
+            arrays = [values for values in state.values() if isinstance(values, np.ndarray)]
+            assert arrays
+            assert all(np.isfinite(values).all() and (values >= 0).all() for values in arrays)
     assert all(np.isfinite(v) for v in selector.metrics().values())
 
 

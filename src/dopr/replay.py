@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
-from dopr.metrics import Interval
+from dopr.metrics import Interval, bootstrap
 from dopr.selection.registry import check_strategy, make_selector
 from dopr.selection.selector import Selector, SelectorConfig
 from dopr.trace import Trace
@@ -233,7 +233,6 @@ def replay_row(strategy: str, runs: Sequence[ReplayRun], control: Sequence[Repla
 
 
 def _over_seeds(values: Sequence[float]) -> Interval:
-    data = np.asarray(values)
-    rng = np.random.default_rng(0)
-    low, high = np.quantile(data[rng.integers(len(data), size=(2000, len(data)))].mean(axis=1), [0.025, 0.975])
-    return Interval(float(data.mean()), float(low), float(high))
+    if not np.isfinite(values).all():  # a control that found nothing
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return bootstrap(values, rng=np.random.default_rng(0))

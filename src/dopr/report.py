@@ -16,7 +16,7 @@ from dopr.report_bounds import bounds_of
 from dopr.report_figures import OUTCOMES, PickRow, accuracy_figure, available, cost_figure, picks_figure
 from dopr.report_html import DASH, count, duration, escape, figure, number, page, percent, table, tiles, with_interval
 from dopr.report_run import RunRecord, read_run
-from dopr.runlog import CONFIG, EVENTS, REPORT, write_lines
+from dopr.runlog import CONFIG, EVENTS, REPORT, informative_share, write_lines
 
 _TOP_PROMPTS = 20
 _TABLE_ROWS = 60
@@ -123,8 +123,8 @@ def _results(run: RunRecord) -> str:
     if n is not None:
         rows.append(("held-out problems", count(n)))
     informative = run.summary.get("informative_share")
-    if informative is None and run.picks:
-        informative = sum(pick.outcome == "mixed" for pick in run.picks) / len(run.picks)
+    if informative is None:
+        informative = informative_share((pick.outcome, pick.rollouts) for pick in run.picks)
     rows.append(("groups with both right and wrong answers", percent(informative)))
     return "<h2>Results</h2>" + table(("", "95 % interval in brackets"), rows)
 

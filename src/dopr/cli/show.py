@@ -43,7 +43,7 @@ class TrainProgress:
         if event["round"] != self._seen:
             self._seen = event["round"]
             self._rewards += [p["success"] for p in event["picks"] if p["success"] is not None]
-            self._mixed += [float(p["outcome"] == "mixed") for p in event["picks"]]
+            self._mixed += [float(p["outcome"] == "mixed") for p in event["picks"] if p["rollouts"] > 1]
             if "warning" in event:
                 self.console.print(f"[yellow]Warning:[/] {escape(event['warning'])}", highlight=False)
         spent = event["spent"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.metrics import Interval
-from dopr.runlog import read_events
+from dopr.runlog import informative_share, read_events
 
 _RESAMPLES = 2000
 #: What a point of a curve holds, in order.
@@ -82,7 +82,6 @@ def read_result(directory: Path, seed: int) -> RunResult:
     events = read_events(directory)
     evaluations = [e for e in events if e["kind"] == "eval"]
     rounds = [e for e in events if e["kind"] == "round"]
-    picks = [pick for e in rounds for pick in e["picks"] if pick["rollouts"] > 1]  # one rollout cannot differ
     late = [p["entropy"] for e in rounds[-max(1, len(rounds) // 10) :] for p in e["picks"] if p["entropy"] is not None]
     curve = [
         [e["spent"]["rollouts"], e["spent"]["tokens"], e["spent"]["seconds"], e["accuracy"],
@@ -94,7 +93,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
         seed=seed,
         curve=np.array(curve, np.float64),
         correct=np.array(last["correct"], np.float64) / last["samples"],
-        informative=sum(p["outcome"] == "mixed" for p in picks) / max(len(picks), 1),
+        informative=informative_share((p["outcome"], p["rollouts"]) for e in rounds for p in e["picks"]) or 0.0,
         entropy=float(np.mean(late)) if late else float("nan"),
         updates=int(evaluations[-1]["spent"]["updates"]),
     )

@@ -25,6 +25,7 @@ from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.rollouts import KEEP, Review
 from dopr.selection.selector import Pick, Selector, SelectorConfig
 
+_ROUNDING = 0.01  # nats
 _ENOUGH = 2.9  # fading weight of four groups: 1 + 0.8 + 0.64 + 0.512
 
 
@@ -33,9 +34,11 @@ def anchor_advantage(log_probability: Floats, base: Floats) -> Floats:
 
     E_{y ~ pi_0} (1 - pi/pi_0) grad log pi = -grad KL(pi_0 || pi) - E_{y ~ pi} grad log pi, and the last term is 0. So the
     update is unbiased up to the clipping, and vanishes where the policy has not moved: with advantage 1 a few samples would be
-    learned by heart instead.
+    learned by heart instead. Differences below a hundredth of a nat count as none: they may be rounding, which Adam would
+    scale up to full steps where there is no other gradient.
     """
-    return np.maximum(1.0 - np.exp(np.minimum(log_probability - base, 1.0)), -1.0)
+    moved = np.minimum(log_probability - base, 1.0)
+    return np.where(np.abs(moved) < _ROUNDING, 0.0, np.maximum(1.0 - np.exp(moved), -1.0))
 
 
 class AnchoredSelector(Selector):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
 from dopr.selection.controls import Uniform
-from dopr.selection.estimators import BetaPosterior
-from dopr.selection.history import Floats, Group, Rows
+from dopr.selection.history import Floats, Rows
+from dopr.selection.posteriors import PosteriorSelector
 from dopr.selection.selector import SelectorConfig
 
 
@@ -65,7 +65,7 @@ class KnapsackOptions:
             )
 
 
-class Knapsack(Uniform):
+class Knapsack(PosteriorSelector, Uniform):
     """Knapsack RL (Li et al. 2025, arXiv 2509.25849): batch GRPO whose rollouts go where they are worth most.
 
     A round of k prompts still costs k G rollouts. Departs in shrinking the last success rate towards 1/2 (Beta(1, 1)),
@@ -85,20 +85,7 @@ class Knapsack(Uniform):
                 f"least is {self.options.least} rollouts per prompt, the group size {config.group_size}: the budget of a "
                 "round cannot cover that. Lower least or raise the group size."
             )
-        self.posterior = BetaPosterior(len(ids), keep=self.options.keep)
 
     def allocate(self, rows: Rows) -> NDArray[np.int64]:
         """The best split of the round's rollouts."""
         return allocate_rollouts(self.predict(rows), len(rows) * self.config.group_size, self.options.least)
-
-    def predict(self, rows: Rows) -> Floats:
-        """Shrunk last success rates."""
-        return self.posterior.mean(rows)
-
-    def observe(self, row: int, group: Group) -> None:
-        """Remember the group."""
-        self.posterior.observe(row, group)
-
-    def estimators(self) -> dict[str, BetaPosterior]:
-        """The posteriors."""
-        return {"prompts": self.posterior}

@@ -47,11 +47,6 @@ class SuccessMemory:
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def keys(self) -> list[int]:
-        """The distinct keys, sorted."""
-        return sorted({key for key, _ in self._items})
-
     def count(self, key: int) -> int:
         """Successes under ``key``."""
         return sum(k == key for k, _ in self._items)

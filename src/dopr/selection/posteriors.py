@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,16 @@ from dopr.selection.history import Floats, Group, Rows
 from dopr.selection.selector import Selector, SelectorConfig
 
 
-class _PosteriorSelector(Selector):
-    """Base of the strategies below: one Beta posterior per prompt."""
+class PosteriorSelector(Selector):
+    """Base of strategies with one Beta posterior per prompt."""
 
-    posterior: BetaPosterior
+    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
+        super().__init__(ids, config, options)
+        self.posterior = self.make_posterior()
+
+    def make_posterior(self) -> BetaPosterior:
+        """What is known before anything is seen: Beta(1, 1), forgotten per visit as the option ``keep`` says."""
+        return BetaPosterior(len(self.ids), keep=self.options.keep)
 
     def observe(self, row: int, group: Group) -> None:
         """Update the visited prompt; no other moves."""
@@ -65,16 +72,12 @@ class MoppsOptions(KeepOptions):
             raise ConfigError(f"target is {self.target}; a success rate to seek lies above 0 and below 1.")
 
 
-class Mopps(_PosteriorSelector):
+class Mopps(PosteriorSelector):
     """MoPPS (Qu et al. 2025, arXiv 2507.04632): a Thompson draw per candidate, the nearest to 0.5 are taken."""
 
     name = "mopps"
     Options = MoppsOptions
     options: MoppsOptions
-
-    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: MoppsOptions | None = None) -> None:
-        super().__init__(ids, config, options)
-        self.posterior = BetaPosterior(len(ids), keep=self.options.keep)
 
     def score(self, rows: Rows) -> Floats:
         """Minus the distance of the draw to the target."""
@@ -104,7 +107,7 @@ class SpoOptions:
             )
 
 
-class Spo(_PosteriorSelector):
+class Spo(PosteriorSelector):
     """Sampler of SPO (Xu & Ding 2025, arXiv 2509.13232): weights sqrt(v (1 - v)) + 0.05, drawn without replacement.
 
     Departs in a fixed forgetting, and in starting every value at 1/2 instead of from rollouts of the base policy. Only
@@ -115,12 +118,10 @@ class Spo(_PosteriorSelector):
     Options = SpoOptions
     options: SpoOptions
 
-    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: SpoOptions | None = None) -> None:
-        super().__init__(ids, config, options)
+    def make_posterior(self) -> BetaPosterior:
+        """Pseudo-counts at 1/2, forgotten per rollout."""
         o = self.options
-        self.posterior = BetaPosterior(
-            len(ids), prior=o.pseudo_counts / 2, keep=o.rho, per_rollout=True, anchored=False
-        )
+        return BetaPosterior(len(self.ids), prior=o.pseudo_counts / 2, keep=o.rho, per_rollout=True, anchored=False)
 
     def score(self, rows: Rows) -> Floats:
         """Sampling weights."""
@@ -132,7 +133,7 @@ class Spo(_PosteriorSelector):
         return chooser.sample(scores, k, self.rng)
 
 
-class Learnability(_PosteriorSelector):
+class Learnability(PosteriorSelector):
     """Learnability p (1 - p), highest first: SFL (Rutherford et al. 2024) and LILO (arXiv 2502.12272), from history.
 
     They measure p by trial rollouts of every candidate; here E[p (1 - p)] under the posterior of past rollouts costs
@@ -143,16 +144,12 @@ class Learnability(_PosteriorSelector):
     Options = KeepOptions
     options: KeepOptions
 
-    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: KeepOptions | None = None) -> None:
-        super().__init__(ids, config, options)
-        self.posterior = BetaPosterior(len(ids), keep=self.options.keep)
-
     def score(self, rows: Rows) -> Floats:
         """E[p (1 - p)]."""
         return self.posterior.expected_variance(rows)
 
 
-class Kimi(_PosteriorSelector):
+class Kimi(PosteriorSelector):
     """Prioritised sampling of Kimi k1.5 (arXiv 2501.12599): in proportion to 1 - success rate.
 
     The rate is the posterior mean under Beta(1, 1), so a prompt never seen weighs 1/2 and none ever weighs nothing.
@@ -161,10 +158,6 @@ class Kimi(_PosteriorSelector):
     name = "kimi"
     Options = KeepOptions
     options: KeepOptions
-
-    def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: KeepOptions | None = None) -> None:
-        super().__init__(ids, config, options)
-        self.posterior = BetaPosterior(len(ids), keep=self.options.keep)
 
     def score(self, rows: Rows) -> Floats:
         """Expected failure rate."""
@@ -194,7 +187,7 @@ class HardEasyOptions(KeepOptions):
             raise ConfigError(f"hard is {self.hard} and easy {self.easy}; they must satisfy 0 < hard < easy < 1.")
 
 
-class HardEasy(_PosteriorSelector):
+class HardEasy(PosteriorSelector):
     """Pairs of one hard but solvable and one easy but brittle prompt, after "Beyond Variance" (arXiv 2602.03452).
 
     Our reading: Thompson draws of the success rate, one prompt nearest to ``hard`` and one nearest to ``easy`` in turn;
@@ -205,12 +198,6 @@ class HardEasy(_PosteriorSelector):
     Options = HardEasyOptions
     options: HardEasyOptions
     default_prompts_per_round = 2
-
-    def __init__(
-        self, ids: Sequence[str] | range, config: SelectorConfig, options: HardEasyOptions | None = None
-    ) -> None:
-        super().__init__(ids, config, options)
-        self.posterior = BetaPosterior(len(ids), keep=self.options.keep)
 
     def score(self, rows: Rows) -> Floats:
         """The draws themselves; ``choose`` compares them with both targets."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -18,6 +15,7 @@ from dopr.selection.filters import DifficultyBand, DynamicSampling, Greso, Reinf
 from dopr.selection.knapsack import Knapsack
 from dopr.selection.posteriors import Disagreement, HardEasy, Kimi, Learnability, Mopps, Spo
 from dopr.selection.selector import Selector, SelectorConfig
+from dopr.selection.user_code import import_named
 
 STRATEGIES: dict[str, type[Selector]] = {
     cls.name: cls
@@ -44,16 +42,7 @@ def check_strategy(name: str) -> type[Selector]:
 
 
 def _imported(name: str) -> type[Selector]:
-    module_name, _, class_name = name.partition(":")
-    if (here := os.getcwd()) not in sys.path:  # the installed command does not look where it is run, people do
-        sys.path.insert(0, here)
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise ConfigError(
-            f"Strategy {name!r} cannot be imported: {error}. Give module:Class, with the module on the import path or in "
-            "the working directory."
-        ) from None
+    cls = import_named(name, noun="strategy", kind="Class", error=ConfigError)
     if not (isinstance(cls, type) and issubclass(cls, Selector)):
         raise ConfigError(f"{name!r} is no strategy; it must be a class derived from dopr.Selector.")
     if missing := sorted(cls.__abstractmethods__):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from dopr.errors import DataError, RewardError, suggest
+from dopr.selection.user_code import import_named
 from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
 from dopr.tasks.answers import parse_number
 from dopr.tasks.guard import GuardedReward, checked
@@ -99,34 +97,7 @@ def _known() -> list[str]:
 
 
 def _import(spec: str) -> Callable[..., Any]:
-    module_name, _, name = spec.partition(":")
-    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or module_name.endswith(".py") or not name.isidentifier():
-        raise RewardError(
-            f"The reward {spec!r} is not of the form module:function. Write the module as Python imports it, without .py "
-            "and with dots for slashes."
-        )
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise RewardError(
-                f"The reward {spec!r} names the module {error.name!r}, which is neither installed nor in {here}."
-            ) from None
-        raise RewardError(f"The module of the reward {spec!r} needs {error.name!r}, which is not installed.") from error
-    except Exception as error:
-        raise RewardError(
-            f"The module of the reward {spec!r} cannot be imported: {type(error).__name__}: {error}."
-        ) from error
-    finally:
-        sys.path.remove(here)
-        if here not in sys.path:
-            sys.path.append(here)  # for what the function imports later; last, so that it hides no installed package
-    function = getattr(module, name, None)
-    if function is None:
-        known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        raise RewardError(f"The module {module_name!r} has no function {name!r}. {suggest(name, known)}")
+    function = import_named(spec, noun="reward", kind="function", error=RewardError)
     if not callable(function) or isinstance(function, type):
         raise RewardError(f"The reward {spec!r} is a {type(function).__name__}, not a function.")
     return function

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dopr.budget import Spent
+from dopr.runlog import informative_share
 from dopr.selection.selector import Pick
 from dopr.train.advantages import group_advantages, total_reward
 from dopr.train.replayer import Replayer
@@ -53,8 +54,7 @@ class Round:
     @property
     def informative_share(self) -> float:
         """Share of groups with differing rewards, of those with at least two rollouts; 0 if there are none."""
-        groups = [o for o, rewards in zip(self.outcomes, self.rewards, strict=True) if len(rewards) > 1]
-        return groups.count("mixed") / max(len(groups), 1)
+        return informative_share(zip(self.outcomes, map(len, self.rewards), strict=True)) or 0.0
 
     def event(self, spent: Spent, step: int) -> dict[str, Any]:
         """The round as a plain dict, one line of events.jsonl."""

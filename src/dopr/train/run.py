@@ -21,7 +21,7 @@ from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
 from dopr.report import write_report
 from dopr.report_bounds import probe_summary
-from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, write_json
+from dopr.runlog import CONFIG, EVENTS, SUMMARY, informative_share, read_config, read_events, write_json
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
@@ -269,12 +269,11 @@ def _summary(
     evaluations = [e for e in events if e["kind"] == "eval"]
     baseline = recorded_baseline(prepared.settings)
     target = prepared.settings.target or (baseline["target"] if baseline else None)
-    outcomes = [p["outcome"] for e in rounds for p in e["picks"] if p["rollouts"] > 1]  # one rollout cannot differ
     summary: dict[str, Any] = {
         "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
         "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,
         "strategy": prepared.settings.strategy, "skipped_updates": trainer.health.skipped, "spent": trainer.spent.as_dict(),
-        "informative_share": outcomes.count("mixed") / len(outcomes) if outcomes else None,
+        "informative_share": informative_share((p["outcome"], p["rollouts"]) for e in rounds for p in e["picks"]),
         "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
         "target": target, "reached": next((e["spent"] for e in evaluations if e["accuracy"] >= (target or 2)), None),
         "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}", "probe": probe_summary(events),

@@ -246,9 +246,10 @@ class DoPRTrainer(Watching, GRPOTrainer):
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(*args, **kwargs)
         self._captured_rewards = rewards  # gathered over processes: (world rows, functions), NaN = unscorable
-        completions = kwargs["completions"] if "completions" in kwargs else args[2]
-        mine = [answer_key(completion) for completion in completions]
-        self._captured_answers = mine if self.accelerator.num_processes == 1 else gather_object(mine)
+        if self.model.training:  # TRL's own evaluations come here, too
+            completions = kwargs["completions"] if "completions" in kwargs else args[2]
+            mine = [answer_key(completion) for completion in completions]
+            self._captured_answers = mine if self.accelerator.num_processes == 1 else gather_object(mine)
         return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
