@@ -159,31 +159,3 @@ def test_the_trainer_surveys_first_and_holds_what_has_not_succeeded(tmp_path: Pa
         logits = t.model(tokens).logits[0, len(stored.prompt) - 1 : -1] / t.temperature
     exact = torch.log_softmax(logits, -1)[torch.arange(len(stored.completion)), torch.tensor(stored.completion)].sum()
     assert anchor == pytest.approx(float(exact), abs=1e-4)
-
-
-@pytest.mark.trl
-def test_a_run_with_anchors_resumes_exactly(tmp_path: Path) -> None:
-    pytest.importorskip("trl", reason="TRL is not installed")
-    import torch
-
-    from dopr.runlog import read_events
-    from trl_kit import trainer
-
-    def run(where: str, steps: int, resume: str | None = None) -> Any:
-        t = trainer(
-            tmp_path / where, dopr_options={"survey": 1, "clusters": 6}, max_steps=steps, save_strategy="steps",
-            save_steps=2, lr_scheduler_type="constant", learning_rate=1e-3,
-        )  # fmt: skip
-        t.train(resume_from_checkpoint=resume)
-        return t
-
-    whole = run("whole", 6)
-    run("part", 2)
-    resumed = run("part", 6, str(tmp_path / "part" / "out" / "checkpoint-2"))
-    logs = [
-        [(p["id"], p["rewards"]) for e in read_events(tmp_path / w / "out") if e["kind"] == "round" for p in e["picks"]]
-        for w in ("whole", "part")
-    ]
-    assert logs[0] == logs[1]
-    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
-        assert torch.equal(a, b)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from dopr.runlog import read_events
 pytest.importorskip("trl", reason="TRL is not installed")
 import torch
 
-from trl_kit import byte_tokenizer, random_policy, trainer
+from trl_kit import byte_tokenizer, random_policy, trainer, two_processes
 
 pytestmark = pytest.mark.trl
 
@@ -112,18 +109,14 @@ def test_impossible_probe_settings_are_refused(tmp_path: Path) -> None:
 
 
 TWO = """
-import hashlib, json, os, sys
-import os
-import subprocess
-import sys
+import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from trl_kit import trainer
+from trl_kit import parameters, trainer
 folder = Path(sys.argv[2])
 t = trainer(folder, per_device_train_batch_size=2, max_steps=4, dopr_probe=5, dopr_probe_every=2)
 t.train()
-parameters = b"".join(p.detach().numpy().tobytes() for p in t.model.parameters())
-(folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(hashlib.sha256(parameters).hexdigest()))
+(folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(parameters(t)))
 t.accelerator.wait_for_everyone()
 t.accelerator.end_training()
 """
@@ -131,14 +124,8 @@ t.accelerator.end_training()
 
 @pytest.mark.slow
 def test_with_two_processes_one_measures_and_both_stay_equal(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "rank0.json").read_text() == (tmp_path / "rank1.json").read_text()
+    first, second = two_processes(tmp_path, TWO)
+    assert first == second
     probes = [e for e in read_events(tmp_path / "out") if e["kind"] == "probe"]
     assert [e["step"] for e in probes] == [1, 3]
     assert any(e["kl"] > 0 for e in probes)

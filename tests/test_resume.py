@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +20,14 @@ from datasets import Dataset
 from dopr.selection import STRATEGIES
 from dopr.train import checkpoint as files
 from dopr.train.state import STATE_FILE, load_state, save_state
-from trl_kit import even_first_byte, pool, random_policy, trainer
+from trl_kit import even_first_byte, parameters, pool, random_policy, rounds, trainer, two_processes
 
 pytestmark = pytest.mark.trl
 
 
-def parameters(t: Any) -> str:
-    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in t.model.parameters())).hexdigest()
-
-
-def rounds(folder: Path) -> list[tuple[Any, ...]]:
-    """What was chosen, earned and measured in each round; empty if the run began none."""
-    events = read_events(folder / "out") if (folder / "out" / "events.jsonl").exists() else []
-    return [
-        (e["round"], e["step"], e["replayed"], [(p["id"], p["rewards"], p["entropy"]) for p in e["picks"]])
-        for e in events
-        if e["kind"] == "round"
-    ]
+def rarely_right(completions: list[str], **_: Any) -> list[float]:
+    """One completion in eight, so that anchors stay for a while."""
+    return [float(bool(c) and ord(c[0]) % 8 == 0) for c in completions]
 
 
 #: name -> settings, rounds in an epoch (of 4 candidates each), updates to run
@@ -62,6 +49,7 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
     "a reference policy that follows": (
         {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
     ),
+    "survey and anchors": ({"dopr_options": {"survey": 1, "clusters": 3}, "reward": rarely_right}, 4, 5),
     "dropped groups and refills": ({"dopr_strategy": "dapo", "per_device_train_batch_size": 8}, 5, 5),
 }  # fmt: skip
 
@@ -112,8 +100,7 @@ TWO_PROCESSES = """
 import hashlib, json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_resume import parameters, rounds
-from trl_kit import pool, trainer
+from trl_kit import parameters, pool, rounds, trainer
 folder, rank = Path(sys.argv[2]), os.environ["RANK"]
 settings = dict(data=pool(16), dopr_candidates=4, per_device_train_batch_size=2, gradient_accumulation_steps=2,
                 steps_per_generation=4, num_iterations=2, max_steps=8, max_completion_length=4, num_generations=4,
@@ -136,14 +123,7 @@ whole.accelerator.end_training()
 
 @pytest.mark.slow
 def test_two_processes_resume_exactly_inside_and_between_windows(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    first, second = two_processes(tmp_path, TWO_PROCESSES)
     assert first == second
     assert first["processes"] == 2
     assert first["resumed"] == [first["whole"]] * 3

@@ -92,38 +92,6 @@ def test_every_strategy_runs_through_the_same_trainer(tmp_path: Any, strategy: s
     assert any((a != b).any() for a, b in zip(before, t.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("strategy", ["greso", "speed", "knapsack", "adarft", "sec", "mopps", "disagreement"])
-def test_every_kind_of_strategy_resumes_to_the_same_picks_and_parameters(tmp_path: Any, strategy: str) -> None:
-    data = trl_kit.pool()
-    data = data.add_column("category", [f"c{i % 3}" for i in range(len(data))])
-    data = data.add_column("level", list(range(len(data))))
-
-    def run(where: str, steps: int, resume: str | None = None) -> Any:
-        t = trainer(
-            tmp_path / where, data=data, dopr_strategy=strategy, per_device_train_batch_size=8, max_steps=steps,
-            save_strategy="steps", save_steps=3, lr_scheduler_type="constant",
-        )  # fmt: skip
-        t.train(resume_from_checkpoint=resume)
-        return t
-
-    whole = run("whole", 6)
-    run("part", 3)
-    resumed = run("part", 6, str(tmp_path / "part" / "out" / "checkpoint-3"))
-    picks = [
-        [
-            (p["id"], p["rewards"])
-            for e in read_events(tmp_path / where / "out")
-            if e["kind"] == "round"
-            for p in e["picks"]
-        ]
-        for where in ("whole", "part")
-    ]
-    assert picks[0] == picks[1]
-    assert len(picks[0]) >= 12
-    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_uniform_deals_every_prompt_once_per_epoch(tmp_path: Any) -> None:
     t = trainer(tmp_path, dopr_strategy="uniform", per_device_train_batch_size=16, max_steps=-1, num_train_epochs=2)
     t.train()

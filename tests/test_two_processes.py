@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("trl", reason="TRL is not installed")
+from trl_kit import two_processes
+
 SCRIPT = """
-import hashlib, json, os, sys
+import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from trl_kit import trainer
+from trl_kit import parameters, trainer
 folder = Path(sys.argv[2])
-t = trainer(folder, per_device_train_batch_size=int(sys.argv[4]), max_steps=8, dopr_strategy=sys.argv[3])
+strategy, rows, options = sys.argv[3], int(sys.argv[4]), json.loads(sys.argv[5])
+t = trainer(folder, per_device_train_batch_size=rows, max_steps=8, dopr_strategy=strategy, dopr_options=options)
 t.train()
-parameters = b"".join(p.detach().numpy().tobytes() for p in t.model.parameters())
 (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps({
     "processes": t.accelerator.num_processes, "rollouts": t.spent.rollouts, "tokens": t.spent.tokens,
-    "parameters": hashlib.sha256(parameters).hexdigest(), "picks": t.last_round["picks"],
+    "parameters": parameters(t), "picks": t.last_round["picks"],
     "memory": [s.completion.tolist() for s in t.selector.memory.draw(99, t.selector.rng)],
+    "anchors": t.selector.metrics().get("anchors"),
 }))
 t.accelerator.wait_for_everyone()  # a process that leaves first takes gloo's sockets with it
 t.accelerator.end_training()
@@ -31,21 +32,22 @@ t.accelerator.end_training()
 
 @pytest.mark.slow
 @pytest.mark.trl
-@pytest.mark.parametrize(("strategy", "rows"), [("dopr", 2), ("speed", 2), ("knapsack", 4)])
-def test_two_processes_stay_equal_and_share_every_group(tmp_path: Path, strategy: str, rows: int) -> None:
-    (tmp_path / "run.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path), strategy, str(rows)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+@pytest.mark.parametrize(
+    ("strategy", "rows", "options"),
+    [("dopr", 2, {}), ("dopr", 2, {"survey": 2, "clusters": 10}), ("speed", 2, {}), ("knapsack", 4, {})],
+)
+def test_two_processes_stay_equal_and_share_every_group(
+    tmp_path: Path, strategy: str, rows: int, options: dict[str, int]
+) -> None:
+    first, second = two_processes(tmp_path, SCRIPT, strategy, str(rows), json.dumps(options))
     assert first == second
     assert first["processes"] == 2
     assert bool(first["memory"]) == (strategy == "dopr")
+    assert bool(first["anchors"]) == bool(options)
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     assert [e["round"] for e in events] == list(range(1, 9))  # one process writes, once
     least = {"dopr": 4, "speed": 2, "knapsack": 2}[strategy]
-    assert all(len(p["rewards"]) == p["rollouts"] >= least for e in events for p in e["picks"])
+    groups = [p for e in events[bool(options) :] for p in e["picks"]]
+    assert all(len(p["rewards"]) == p["rollouts"] >= least for p in groups)
+    assert not options or [len(p["rewards"]) for p in events[0]["picks"]] == [2] * 10
     assert events[-1]["spent"]["rollouts"] == first["rollouts"]

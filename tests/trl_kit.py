@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dopr import DoPRConfig, DoPRTrainer
+from dopr.runlog import read_events
 
 
 @cache
@@ -71,3 +77,29 @@ def trainer(
         model=policy, reward_funcs=reward, args=DoPRConfig(**settings),
         train_dataset=data or pool(), processing_class=byte_tokenizer(), **(extra or {}),
     )  # fmt: skip
+
+
+def parameters(t: Any) -> str:
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in t.model.parameters())).hexdigest()
+
+
+def rounds(folder: Path) -> list[tuple[Any, ...]]:
+    """What was chosen, earned and measured in each round; empty if the run began none."""
+    events = read_events(folder / "out") if (folder / "out" / "events.jsonl").exists() else []
+    return [
+        (e["round"], e["step"], e["replayed"], [(p["id"], p["rewards"], p["entropy"]) for p in e["picks"]])
+        for e in events
+        if e["kind"] == "round"
+    ]
+
+
+def two_processes(folder: Path, script: str, *arguments: str) -> list[Any]:
+    """Run ``script`` under torchrun with (tests, ``folder``, ``arguments``); what each rank wrote to rankN.json."""
+    (folder / "run.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(folder / "run.py"), str(Path(__file__).parent), str(folder), *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
