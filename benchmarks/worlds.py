@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from dopr.compare.page import number
+from dopr.compare.results import spent_interval
 from dopr.metrics import bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,14 +123,6 @@ def spent_at(result: dict[str, Any], target: float, column: int) -> float:
     return next((float(point[column]) for point in result["curve"] if point[3] >= target), float("inf"))
 
 
-def median_interval(values: list[float]) -> dict[str, float] | None:
-    """Median over seeds with the range of seeds as its interval (five seeds: 94 % coverage); None if not finite."""
-    if not np.isfinite(np.median(values)):
-        return None
-    high = max(values)
-    return {"estimate": float(np.median(values)), "low": min(values), "high": high if np.isfinite(high) else None}
-
-
 def summarise(worlds: list[str]) -> None:
     """Write the page, the figure and the packaged baseline figures from the stored runs."""
     store = load_store()
@@ -161,12 +155,12 @@ def summarise(worlds: list[str]) -> None:
         ]  # fmt: skip
         reference = np.median([spent_at(r, target, 0) for r in runs[BATCH]])
         for arm, results in runs.items():
-            cells = [median_interval([spent_at(r, target, c) for r in results]) for c in range(3)]
+            cells = [spent_interval([spent_at(r, target, c) for r in results]) for c in range(3)]
             final = bootstrap([r["curve"][-1][3] for r in results], rng=np.random.default_rng(0))
             worst = np.mean([r["curve"][-1][4] for r in results])
             ratio = "" if cells[0] is None else f"{reference / cells[0]['estimate']:.1f}"
             lines.append(
-                f"| {arm} | {rates[arm]:g} | {show(cells[0])} | {ratio} | {show(cells[1])} | {show(cells[2])} | "
+                f"| {arm} | {rates[arm]:g} | {number(cells[0])} | {ratio} | {number(cells[1])} | {number(cells[2])} | "
                 f"{final.estimate:.1%} [{final.low:.1%}, {final.high:.1%}] at {ARMS[arm][1]:,} | {worst:.1%} | "
                 f"{np.mean([r['informative'] for r in results]):.0%} |"
             )
@@ -185,13 +179,6 @@ def best_or_none(store: dict[str, Any], world: str, arm: str) -> float | None:
     return best_rate(store, world, arm) if tuned else None
 
 
-def show(cell: dict[str, float] | None) -> str:
-    if cell is None:
-        return "not reached"
-    high = "-" if cell["high"] is None else f"{cell['high']:,.0f}"
-    return f"{cell['estimate']:,.0f} [{cell['low']:,.0f}, {high}]"
-
-
 def baseline_entry(results: list[dict[str, Any]], rate: float, target: float) -> dict[str, Any]:
     def interval(values: list[float]) -> dict[str, float]:
         i = bootstrap(values, rng=np.random.default_rng(0))
@@ -204,7 +191,7 @@ def baseline_entry(results: list[dict[str, Any]], rate: float, target: float) ->
     return {
         "name": BATCH, "learning_rate": rate, "seeds": len(results), "target": target,
         "before": float(np.mean([r["curve"][0][3] for r in results])),
-        **{name: median_interval([spent_at(r, target, c) for r in results])
+        **{name: spent_interval([spent_at(r, target, c) for r in results])
            for c, name in enumerate(("rollouts", "tokens", "seconds"))},
         "end": {"accuracy": interval([r["curve"][-1][3] for r in results]), "rollouts": at_end(0), "tokens": at_end(1),
                 "seconds": at_end(2), "updates": float(np.mean([r["updates"] for r in results]))},
