@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from dopr.errors import ConfigError
 from dopr.metrics import Interval, bootstrap
 from dopr.selection.registry import check_strategy, make_selector
-from dopr.selection.selector import Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import SelectorConfig
 from dopr.trace import Trace
 
 #: Edges of the reliability curve.

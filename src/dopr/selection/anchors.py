@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from dopr.selection.history import Floats, Group
 from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.rollouts import KEEP, Review
-from dopr.selection.selector import Pick, Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import Pick, SelectorConfig
 
 _ROUNDING = 0.01  # nats
 _ENOUGH = 2.9  # fading weight of four groups: 1 + 0.8 + 0.64 + 0.512

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
 from dopr.selection.history import Floats, Rows
-from dopr.selection.selector import Pick, Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import Pick, SelectorConfig
 
 
 class Uniform(Selector):

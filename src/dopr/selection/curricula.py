@@ -13,7 +13,8 @@ from dopr.errors import ConfigError
 from dopr.selection import chooser
 from dopr.selection.estimators import Categories
 from dopr.selection.history import Floats, Group, Rows
-from dopr.selection.selector import Pick, Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import Pick, SelectorConfig
 
 
 class _CategoryBandit(Selector):

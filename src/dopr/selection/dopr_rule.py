@@ -13,8 +13,7 @@ V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,82 +22,10 @@ from dopr.errors import ConfigError
 from dopr.selection import acquisition, chooser
 from dopr.selection.anchors import AnchoredSelector
 from dopr.selection.clusters import cluster_features, default_clusters
+from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
-from dopr.selection.selector import SelectorConfig
-
-Volatility = Literal["expected", "within", "temporal", "both"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoprOptions:
-    """Switches of the dopr rule; each states its default's reason.
-
-    Attributes:
-        volatility: What V is. ``expected``: the chance of a mixed group under the posterior (default: it alone also
-            speaks about prompts never seen). ``within``: spread of rewards inside recent groups. ``temporal``: spread
-            of the success rate over visits. ``both``: mean of the last two.
-        headroom: Multiply by 1 - p (default on: in early experiments without visit damping, chasing variance alone lost to
-            random choice; with damping the tabular world shows no difference either way).
-        thompson: Draw p from its posterior instead of taking the mean (default on: uncertain clusters get their turn).
-        sampling: Pick in proportion to the score instead of the maximum (default off: with posterior draws and visit
-            damping the maximum already spreads over skills, and needed a quarter fewer rollouts in the tabular world).
-        random: Ignore the score and pick at random (default off): the control that has everything of dopr but the choice.
-        visit_power: Count-based exploration as damping (1 + n)^-power. Default 1: without it the rule needed twice the
-            rollouts in the tabular world; 0 switches it off.
-        ucb: Weight of the additive count bonus. Default 0: damping explores already, and keeps the gain's zeros.
-        entropy_power: Entropy modulation of exploration, (h / mean h)^power. Default 0.5: mild, because token entropy
-            also reflects wording; its gain in the tabular world is within the noise. 0 switches it off.
-        forgetting: Discount of counts per round since seen. Default 0.99: the policy moves under the estimates.
-        step: Weight of the newest group in running averages. Default 0.3, about the last five visits.
-        clusters: Clusters that share a posterior when features are given; ``None`` = one per eight prompts, at most
-            64; 1 = pooled only.
-        prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
-        balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
-            fewer rollouts in the tabular world.
-        survey: Rollouts per cluster before the first update; 0 = none (see ``dopr.selection.anchors``).
-        anchors: Rows per update that hold clusters without a success yet where the base policy was; 0 = none, and no
-            survey. Default 8: on latent-strategy skills no longer lock.
-    """
-
-    volatility: Volatility = "expected"
-    headroom: bool = True
-    thompson: bool = True
-    sampling: bool = False
-    random: bool = False
-    visit_power: float = 1.0
-    ucb: float = 0.0
-    entropy_power: float = 0.5
-    forgetting: float = 0.99
-    step: float = 0.3
-    clusters: int | None = None
-    prior_strength: float = 2.0
-    balanced_replay: bool = True
-    survey: int = 1
-    anchors: int = 8
-
-    def __post_init__(self) -> None:
-        if self.volatility not in ("expected", "within", "temporal", "both"):
-            raise ConfigError(f"volatility is {self.volatility!r}; use expected, within, temporal or both.")
-        for name, low, high in (
-            ("forgetting", 0, 1),
-            ("step", 0, 1),
-            ("visit_power", None, 10),
-            ("ucb", None, None),
-            ("entropy_power", None, 10),
-            ("prior_strength", 0, None),
-        ):
-            value = getattr(self, name)
-            above = value >= 0 if low is None else value > low
-            if not above or value == np.inf or (high is not None and value > high):
-                raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
-                                  f" and {'finite' if high is None else f'<= {high}'}.")  # fmt: skip
-        if self.survey < 0 or self.anchors < 0:
-            raise ConfigError(f"survey is {self.survey} and anchors {self.anchors}; they must be 0 (none) or more.")
-        if self.clusters is not None and (not isinstance(self.clusters, int) or self.clusters < 1):
-            raise ConfigError(
-                f"clusters is {self.clusters}; it must be a whole number, at least 1 (1 = one pooled posterior)."
-            )
+from dopr.selection.settings import SelectorConfig
 
 
 class Dopr(AnchoredSelector):

@@ -14,7 +14,8 @@ from dopr.selection import chooser
 from dopr.selection.controls import Uniform
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.rollouts import DROP, KEEP, Review, is_mixed, scorable_rewards
-from dopr.selection.selector import Pick, Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import Pick, SelectorConfig
 
 
 class DynamicSampling(Uniform):

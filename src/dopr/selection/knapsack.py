@@ -13,7 +13,7 @@ from dopr.errors import ConfigError
 from dopr.selection.controls import Uniform
 from dopr.selection.history import Floats, Rows
 from dopr.selection.posteriors import PosteriorSelector
-from dopr.selection.selector import SelectorConfig
+from dopr.selection.settings import SelectorConfig
 
 
 def rollout_value(p: Floats, n: Floats) -> Floats:

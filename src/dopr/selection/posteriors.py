@@ -13,7 +13,8 @@ from dopr.errors import ConfigError
 from dopr.selection import chooser
 from dopr.selection.estimators import BetaPosterior, RunningMean
 from dopr.selection.history import Floats, Group, Rows
-from dopr.selection.selector import Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import SelectorConfig
 
 
 class PosteriorSelector(Selector):

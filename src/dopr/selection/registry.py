@@ -14,7 +14,8 @@ from dopr.selection.dopr_rule import Dopr
 from dopr.selection.filters import DifficultyBand, DynamicSampling, Greso, ReinforceAda, Speed
 from dopr.selection.knapsack import Knapsack
 from dopr.selection.posteriors import Disagreement, HardEasy, Kimi, Learnability, Mopps, Spo
-from dopr.selection.selector import Selector, SelectorConfig
+from dopr.selection.selector import Selector
+from dopr.selection.settings import SelectorConfig
 from dopr.selection.user_code import import_named
 
 STRATEGIES: dict[str, type[Selector]] = {

@@ -9,7 +9,7 @@ from trl import GRPOConfig
 
 from dopr.errors import ConfigError
 from dopr.selection.registry import check_strategy, make_options
-from dopr.selection.selector import SelectorConfig
+from dopr.selection.settings import SelectorConfig
 
 
 @dataclass

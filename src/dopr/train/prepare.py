@@ -14,7 +14,7 @@ from dopr.errors import ConfigError, RunError
 from dopr.models import resolve_model
 from dopr.runlog import CONFIG
 from dopr.selection.registry import check_strategy, make_selector
-from dopr.selection.selector import SelectorConfig
+from dopr.selection.settings import SelectorConfig
 from dopr.tasks.problems import Problem, load_problems, split_holdout
 from dopr.tasks.rewards import auto_reward, needs_answer, preflight, resolve_rewards
 from dopr.tasks.templates import render_prompt

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dopr.selection.anchors import anchor_advantage
 from dopr.selection.memory import Success
-from dopr.selection.selector import Pick
+from dopr.selection.settings import Pick
 from dopr.train.advantages import total_reward
 from dopr.train.rows import Batch, check_text_only, join, strip_padding, success_rows
 

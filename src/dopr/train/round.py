@@ -13,7 +13,7 @@ import torch
 
 from dopr.budget import Spent
 from dopr.runlog import informative_share
-from dopr.selection.selector import Pick
+from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
 from dopr.train.replayer import Replayer
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
