@@ -1,11 +1,12 @@
 """Make the packaged tiny policy from nothing: tokenizer, network, weights, measured base success.
 
     python scripts/make_tiny_policy.py --out src/dopr/assets/tiny --force
+    python scripts/make_tiny_policy.py --out src/dopr/assets/tiny --measure    no training: worlds added since, same checkpoint
 
 A small Llama learns the *designed base policy* of every packaged world (see dopr/tasks/worlds.py) and, so that a
 newcomer's own file has something to start from, single-digit arithmetic in words at a success rate of .4. The loss is
 the cross-entropy of completion tokens against the exact next-token probabilities of the design; sampled labels would
-need far more steps to get a 1 % strategy right. Deterministic by --seed on one machine and library version.
+need far more steps to get a 1 % strategy right. Worlds that only recombine skills are measured, not trained on. Deterministic by --seed on one machine and library version.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ PAD, EOS = "<|pad|>", "<|end|>"
 GROUP_SIZE = 8
 # How often a family of prompts is drawn, and the phrasings of the arithmetic questions.
 FAMILY_SHARES = {"shared-skill": 0.22, "latent-strategy": 0.30, "mixed": 0.36, "arithmetic": 0.12}
+TRAINED_ON = tuple(name for name in WORLD_NAMES if name in FAMILY_SHARES)
+RECOMBINED = tuple(name for name in WORLD_NAMES if name not in FAMILY_SHARES)  # the same skills in other proportions
 QUESTIONS = ("What is {a} {op} {b}?", "{a} {op} {b} =", "{a}{op}{b}=", "Q: {a} {op} {b}\nA:")
 ARITHMETIC_RATE = 0.4
 NEAR_MISSES = {-1: 0.35, 1: 0.35, -2: 0.15, 2: 0.15}
@@ -119,7 +123,7 @@ class Corpus:
         # Token id of every ASCII byte (all training text is ASCII); byte 0 stands for the end.
         self.byte_ids = np.array([tokenizer.eos_token_id] + [tokenizer.encode(chr(b))[0] for b in range(1, 128)])
         self.families = list(FAMILY_SHARES)
-        self.skills = {name: [(skill, skill.strata("train")) for skill in world_skills(name)] for name in WORLD_NAMES}
+        self.skills = {name: [(skill, skill.strata("train")) for skill in world_skills(name)] for name in TRAINED_ON}
         self.arithmetic = arithmetic_prompts()
 
     def example(self) -> tuple[str, str, dict[str, float]]:
@@ -211,11 +215,11 @@ def _chunks(items: list[int], size: int) -> list[list[int]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def measure(model: LlamaForCausalLM, tokenizer: Any, *, samples: int) -> dict[str, Any]:
+def measure(model: LlamaForCausalLM, tokenizer: Any, names: Sequence[str], *, samples: int) -> dict[str, Any]:
     """Success on held-out prompts: per world the shares of groups of 8, per skill the rate with a 95 % interval."""
     model.eval()
     report: dict[str, Any] = {}
-    for name in WORLD_NAMES:
+    for name in names:
         problems = load_world(name, split="test")
         texts = sample(model, tokenizer, [p.prompt for p in problems], samples)
         right = np.array(
@@ -243,12 +247,16 @@ def measure(model: LlamaForCausalLM, tokenizer: Any, *, samples: int) -> dict[st
             },
             "skills": skills,
         }
+    return report
+
+
+def measure_arithmetic(model: LlamaForCausalLM, tokenizer: Any, *, samples: int) -> dict[str, Any]:
+    """How often the likeliest designed answer is given."""
     prompts = arithmetic_prompts()[:200]
     texts = sample(model, tokenizer, [prompt for prompt, _ in prompts], samples)
     best = [max(completions, key=lambda text: completions[text]) for _, completions in prompts]
     right = np.array([[t == b for t in row] for b, row in zip(best, texts, strict=True)])
-    report["arithmetic"] = {"mean_success": round(float(right.mean()), 4)}
-    return report
+    return {"mean_success": round(float(right.mean()), 4)}
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -289,6 +297,9 @@ def readme(made: dict[str, Any], report: dict[str, Any]) -> str:
     rate = report["arithmetic"]["mean_success"]
     lines += [
         "",
+        f"Trained on: {', '.join(TRAINED_ON)}. The others put the same skills together in other proportions; they were only",
+        "measured (`--measure`).",
+        "",
         f"It also answers `What is 3 + 4?` and `What is 7 - 5?` (single digits), right {rate:.0%} of the time.",
     ]
     return "\n".join(lines) + "\n"
@@ -298,6 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="directory to write the checkpoint to")
     parser.add_argument("--force", action="store_true", help="overwrite a checkpoint that is already there")
+    parser.add_argument("--measure", action="store_true", help="train nothing: measure what worlds.json there lacks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=128)
@@ -305,8 +317,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128, help="completions per held-out prompt in the measurement")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    if (args.out / "config.json").exists() and not args.force:
+    if (args.out / "config.json").exists() and not args.force and not args.measure:
         sys.exit(f"{args.out} already holds a checkpoint. Choose another --out, or add --force to overwrite it.")
+    if args.measure:
+        measure_only(args)
+        return
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -319,12 +334,32 @@ def main() -> None:
     train(model, corpus, steps=args.steps, batch=args.batch, rate=args.rate)
     model.save_pretrained(args.out)
     (args.out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
-    report = measure(model, tokenizer, samples=args.samples)
+    report = measure(model, tokenizer, TRAINED_ON, samples=args.samples)
+    report["arithmetic"] = measure_arithmetic(model, tokenizer, samples=args.samples)
+    torch.manual_seed(args.seed)  # as --measure does, so that both ways give the same figures
+    report |= measure(model, tokenizer, RECOMBINED, samples=args.samples)
     print_report(report)
     command = f"python scripts/make_tiny_policy.py --seed {args.seed} --steps {args.steps} --batch {args.batch}"
     made = {"command": f"{command} --rate {args.rate}", "torch": torch.__version__, "samples": args.samples}
-    (args.out / "worlds.json").write_text(json.dumps({"made": made, "worlds": report}, indent=1) + "\n")
-    (args.out / "README.md").write_text(readme(made, report))
+    write(args.out, made, report)
+
+
+def measure_only(args: argparse.Namespace) -> None:
+    """Add the worlds that the checkpoint's record lacks; the checkpoint and the other figures stay as they are."""
+    stored = json.loads((args.out / "worlds.json").read_text())
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    model, tokenizer = LlamaForCausalLM.from_pretrained(args.out), AutoTokenizer.from_pretrained(args.out)
+    missing = [name for name in RECOMBINED if name not in stored["worlds"]]
+    report = measure(model, tokenizer, missing, samples=args.samples)
+    print_report(report)
+    write(args.out, stored["made"], stored["worlds"] | report)
+
+
+def write(out: Path, made: dict[str, Any], report: dict[str, Any]) -> None:
+    """The record of the checkpoint, for programs and for people."""
+    (out / "worlds.json").write_text(json.dumps({"made": made, "worlds": report}, indent=1) + "\n")
+    (out / "README.md").write_text(readme(made, report))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,9 @@ def test_the_record_says_how_the_checkpoint_was_made():
 
 
 def test_an_unknown_world_has_no_measured_rates():
-    with pytest.raises(ConfigError, match="Known: latent-strategy, mixed, shared-skill"):
+    with pytest.raises(
+        ConfigError, match="Known: latent-strategy, mixed, mostly-hopeless, mostly-mastered, shared-skill"
+    ):
         tiny.measured_success("arithmetic")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -133,9 +134,29 @@ def test_latent_strategy_has_sixteen_skills_that_use_all_six_strategies_with_fal
     assert rates == sorted(rates, reverse=True)
 
 
-def test_no_word_names_two_skills_in_any_world():
-    words = [s.word for name in WORLD_NAMES for s in world_skills(name) if isinstance(s, LatentSkill)]
-    assert len(words) == len(set(words)) == 16 + 24
+def test_a_word_stands_for_the_same_skill_in_every_world():
+    known: dict[str, LatentSkill] = {}
+    for name in WORLD_NAMES:
+        skills = [s for s in world_skills(name) if isinstance(s, LatentSkill)]
+        assert len({s.word for s in skills}) == len(skills)
+        assert len({s.name for s in skills}) == len(skills)
+        for skill in skills:
+            assert replace(known.setdefault(skill.word, skill), name=skill.name) == skill
+    assert len(known) == 16 + 24  # the words that the packaged checkpoint was trained on
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "shares"),
+    [("mostly-hopeless", 0.0488, {"hopeless": 0.75, "mastered": 0}), ("mostly-mastered", 0.744, {"mastered": 0.75})],
+)
+def test_three_problems_in_four_leave_nothing_or_hardly_anything_to_learn_from(name, mean, shares):
+    info = world_info(name)
+    assert info.block == 32
+    assert info.mean_base_success == pytest.approx(mean, abs=0.0005)
+    hopeless = sum(s.frequency for s in info.skills if s.base_success <= 0.015)
+    mastered = sum(s.frequency for s in info.skills if s.base_success >= 0.85)
+    for kind, share in shares.items():
+        assert {"hopeless": hopeless, "mastered": mastered}[kind] == share
 
 
 def test_mixed_is_as_uneven_as_a_real_problem_set():

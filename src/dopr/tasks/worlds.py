@@ -1,13 +1,14 @@
 """Packaged procedural worlds: problems with checkable answers, and everything there is to know about them.
 
-The three worlds share one packaged base policy (`dopr.tasks.tiny`). Because every strategy, frequency and designed
-success rate is known, the bounds of `dopr.theory` can be computed for them. Every completion ends ``=ANSWER``.
+The worlds share one packaged base policy (`dopr.tasks.tiny`): three it was trained on, and two that put skills of those
+together in other proportions. Because every strategy, frequency and designed success rate is known, the bounds of
+`dopr.theory` can be computed for them. Every completion ends ``=ANSWER``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -83,6 +84,13 @@ _MIXED = _latent_skills(
     "tune jaze",
     ".98 .955 .92 .87 .82 .75 .67 .58 .48 .36 .24 .14 .085 .055 .035 .022 .015 .011 .008 .006 .005 .004 .003 .002",
 )
+
+
+def _recombined(*skills: LatentSkill) -> tuple[LatentSkill, ...]:
+    """Skills the checkpoint knows from other worlds, named s01, s02, ... in the order given."""
+    return tuple(replace(skill, name=f"s{i + 1:02d}") for i, skill in enumerate(skills))
+
+
 _WORLDS = {
     "shared-skill": _World(
         summary="one skill shared by all prompts: think first, or guess",
@@ -98,6 +106,18 @@ _WORLDS = {
         summary="the shared skill and 24 latent ones, some mastered, some hopeless, as uneven as a real problem set",
         skills=(_SUM, *_MIXED),
         slots=(8,) + (1,) * len(_MIXED),
+    ),
+    # Base mean 4.9 %. One problem in four is learnable (eight skills, .45 to .035), three in four hopeless (.015 to .002).
+    "mostly-hopeless": _World(
+        summary="eight skills of base rates .45 to .035 are a quarter of the problems; eight of .015 to .002 are the rest",
+        skills=_recombined(*(_LATENT[i] for i in (2, 4, 6, 8, 9, 10, 11, 12)), *_MIXED[16:24]),
+        slots=(1,) * 8 + (3,) * 8,
+    ),
+    # Base mean 74.4 %. Three problems in four are mastered (.98 to .87), which leaves 5 points; the fourth (.52 to .01) holds 20.
+    "mostly-mastered": _World(
+        summary="four skills of base rates .98 to .87 are three quarters of the problems; eight of .52 to .01 are the rest",
+        skills=_recombined(*_MIXED[:4], *(_LATENT[i] for i in (1, 3, 5, 8, 10, 12, 13, 15))),
+        slots=(6,) * 4 + (1,) * 8,
     ),
 }
 WORLD_NAMES = tuple(_WORLDS)
