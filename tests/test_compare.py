@@ -67,6 +67,54 @@ def test_every_arm_gets_a_grid_of_equal_size_centred_by_its_batch() -> None:
         make_arms(settings("dopr", model="some/model"))
 
 
+def test_alternatives_are_tuned_against_each_other_and_reported_under_one_name() -> None:
+    s = settings("dopr,uniform+prompts_per_round=4|16,uniform+prompts_per_round=16", tuning_seeds=1)
+    arms, _ = make_arms(s)
+    assert [(a.name, a.family) for a in arms] == [
+        ("dopr", "dopr"), ("uniform+prompts_per_round=4", "uniform+prompts_per_round=4|16"),
+        ("uniform+prompts_per_round=16", "uniform+prompts_per_round=4|16"),
+        ("uniform+prompts_per_round=16", "uniform+prompts_per_round=16"),
+    ]  # fmt: skip
+    jobs = tuning_jobs(arms, s)
+    assert len(jobs) == len({j.slug for j in jobs}) == 3 * 3  # an arm of two families is run once
+    fixed = settings("uniform+learning_rate=1e-4+replay=0|8")
+    assert len(tuning_jobs(make_arms(fixed)[0], fixed)) == 2
+    with pytest.raises(ConfigError, match=r"Alternatives such as 4\|8"):
+        make_arms(settings("uniform+prompts_per_round=4|8", tuning_seeds=0))
+    with pytest.raises(ConfigError, match="Setting 'replay' is 'x'"):
+        make_arms(settings("dopr+replay=1|x"))
+
+
+def test_an_arm_may_have_a_budget_of_its_own() -> None:
+    s = settings("dopr,uniform+budget=rollouts=16000", budget="rollouts=2500")
+    arms, _ = make_arms(s)
+    jobs = final_jobs(arms, {a.name: 1e-4 for a in arms}, s)
+    assert {j.arm: j.settings.budget for j in jobs} == {
+        "dopr": "rollouts=2500",
+        "uniform+budget=rollouts=16000": "rollouts=16000",
+    }
+    with pytest.raises(ConfigError, match="not of the form UNIT=NUMBER"):
+        make_arms(settings("uniform+budget=16000"))
+
+
+def test_with_unequal_budgets_differences_are_those_at_equal_rollouts_and_tokens() -> None:
+    short = [run([0.2, 0.6], seed=i) for i in range(2)]  # ends after 100 rollouts, 700 tokens
+    long = [run([0.2, 0.4, 0.8], seed=i) for i in range(2)]
+    summary = summarise({"short": short, "long": long}, reference="long", targets=(0.5,), unequal=True)
+    assert summary["equal"] == {"rollouts": 100, "tokens": 700}
+    row = summary["arms"]["short"]
+    assert row["difference"]["estimate"] == pytest.approx(-0.2)
+    for column in ("rollouts", "tokens"):
+        assert row["equal"][column]["accuracy"]["estimate"] == pytest.approx(0.6)
+        assert row["equal"][column]["difference"]["estimate"] == pytest.approx(0.2)
+        assert row["equal"][column]["verdict"] == "better"
+    rates = {name: {"rate": 1e-4, "edge": False, "grid": [1e-4]} for name in ("short", "long")}
+    meta = {"command": "c", "budget": "b", "data": "d", "model": "m", "rates": rates, "tuning": "t"}
+    page = markdown(summary, meta, None)
+    assert "| short | 60.0% [60.0, 60.0] | +20.0% [+20.0, +20.0] | better |" in page
+    assert "difference to long at 100 rollouts" in page
+
+
 def test_no_reported_seed_is_tuned_on_and_every_arm_gets_the_same_seeds() -> None:
     s = settings("dopr,uniform", seeds=4, tuning_seeds=2, budget="rollouts=100")
     arms, _ = make_arms(s)
@@ -132,9 +180,12 @@ def test_costs_are_read_at_the_first_evaluation_that_gets_there() -> None:
         2100,
         float("inf"),
     )
-    assert r.accuracy_within("tokens", 1500) == 0.45
-    assert r.accuracy_within("tokens", 0) == 0.2
-    assert r.mean_accuracy == pytest.approx(0.4625)
+    assert r.accuracy_at("tokens", 1050) == pytest.approx(0.475)
+    assert [r.accuracy_at("tokens", spent) for spent in (0, 1e9)] == [0.2, 0.7]
+    assert r.mean_accuracy() == pytest.approx((0.35 + 0.475 + 0.575) / 3)
+    assert r.mean_accuracy(150) == pytest.approx((0.35 * 100 + 0.4875 * 50) / 150)
+    assert r.mean_accuracy(0) == 0.2
+    assert r.mean_accuracy(600) == pytest.approx((140 + 3 * 70) / 600)  # where a run ended it stays
     back = RunResult.from_dict(json.loads(json.dumps(r.as_dict())))
     assert back.as_dict() == r.as_dict()
     assert spent_interval([100.0, 300.0, float("inf")]) == {"estimate": 300, "low": 100, "high": None}

@@ -18,6 +18,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from dopr.budget import Budget
 from dopr.errors import ConfigError, suggest
 
+FEATURES = ("hidden", "category", "none")
+
 
 def _opt(default: Any, help_: str, **extra: Any) -> Any:
     """A documented field; a callable default is a factory."""
@@ -103,6 +105,11 @@ class TrainSettings(ProblemSettings):
     )
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
+    features: str = _opt(
+        "hidden",
+        "What a strategy that shares evidence knows of a prompt: hidden (the policy's hidden state), category (the problems' "
+        "own, such as a column skill or subject) or none.",
+    )
     option: dict[str, Any] = _opt(dict, "Switch of the strategy as NAME=VALUE, such as volatility=within; repeatable.")
     budget: str | None = _opt(
         None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=4000 on a world, else 2000."
@@ -153,6 +160,8 @@ class TrainSettings(ProblemSettings):
             raise ConfigError(
                 "temperature is 0: all rollouts of a group would be equal. Set it above 0 (1.0 is usual)."
             )
+        if self.features not in FEATURES:
+            raise ConfigError(f"features is {self.features!r}. {suggest(self.features, FEATURES)}")
         for name in ("lora", "probe", "evaluations", "eval_problems", "save_every", "warn_constant", "stop_constant"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
@@ -171,7 +180,8 @@ class CompareSettings(TrainSettings):
     strategies: tuple[str, ...] = _opt(
         ("dopr", "uniform", "random-one", "dapo"),
         "Arms: all, or names, comma-separated or repeated; settings of one arm follow a plus, such as "
-        "uniform+prompts_per_round=64 or dopr+replay=0+option.volatility=within. Default: dopr,uniform,random-one,dapo.",
+        "uniform+prompts_per_round=64+budget=rollouts=16000 or dopr+replay=0+option.volatility=within; alternatives "
+        "tuned against each other stand between bars, as in prompts_per_round=4|8|16. Default: dopr,uniform,random-one,dapo.",
     )
     world: str | None = _opt(None, "Short for --data world:NAME.")
     seeds: int = _opt(3, "Reported runs per arm, at seeds that were not tuned on.")

@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from dopr.compare.page import number, ordered, percent
+from dopr.compare.page import difference_of, difference_title, number, ordered, percent
 from dopr.config import CompareSettings
 
 
@@ -28,7 +28,7 @@ def run_command(settings: CompareSettings) -> None:
     for title in (
         "arm",
         "final accuracy",
-        f"difference to {summary['reference']}",
+        difference_title(summary),
         f"rollouts to {goal:.0%}",
         "informative",
     ):
@@ -37,8 +37,9 @@ def run_command(settings: CompareSettings) -> None:
         row = summary["arms"][name]
         difference = "reference"
         if name != summary["reference"]:
-            difference = percent(row["difference"], "+")
-            difference += "" if row["verdict"] != "no difference shown" else ", no difference shown"
+            gap, verdict = difference_of(summary, name)
+            difference = percent(gap, "+")
+            difference += "" if verdict != "no difference shown" else ", no difference shown"
         table.add_row(
             name,
             percent(row["final"]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +26,15 @@ class Arm:
     """One strategy with its settings.
 
     Attributes:
-        name: As given, such as ``uniform+prompts_per_round=64``.
+        name: Such as ``uniform+prompts_per_round=64``.
+        family: As given. Arms of one family, such as ``uniform+prompts_per_round=8|64``, are alternatives: they are tuned
+            against each other, and the best is reported under the family's name.
         settings: Overrides of the common settings.
         rates: Its learning-rate grid.
     """
 
     name: str
+    family: str
     settings: dict[str, Any]
     rates: tuple[float, ...]
 
@@ -89,7 +94,9 @@ def make_arms(settings: CompareSettings, lacking: Iterable[str] = ()) -> tuple[l
     wanted = list(dict.fromkeys(n for n in expanded if n not in left_out))
     if not wanted:
         raise ConfigError("No strategy to compare. Give --strategies all, or names such as dopr,uniform,random-one.")
-    arms = [_make_arm(name, settings) for name in wanted]
+    arms = [_make_arm(name, family, settings) for family in wanted for name in _alternatives(family)]
+    if settings.tuning_seeds == 0 and len(arms) > len(wanted):
+        raise ConfigError("Alternatives such as 4|8 are chosen by tuning runs, and tuning_seeds is 0. Set it above 0.")
     for arm in arms:
         cls = check_strategy(arm.settings["strategy"])
         for field in cls.needs:
@@ -98,13 +105,24 @@ def make_arms(settings: CompareSettings, lacking: Iterable[str] = ()) -> tuple[l
                     f"Arm {arm.name!r} needs a {field} for every problem, and these problems have none. Leave it out, or "
                     f"add a column {field!r}."
                 )
-    slugs = [Job(arm=a.name, rate=1, seed=0, tuning=False, settings=TrainSettings()).slug for a in arms]
+    names = list(dict.fromkeys(arm.name for arm in arms))  # one arm may belong to several families
+    slugs = [Job(arm=name, rate=1, seed=0, tuning=False, settings=TrainSettings()).slug for name in names]
     if len(set(slugs)) < len(slugs):
         raise ConfigError(f"Two arms are alike but for punctuation: {', '.join(wanted)}. Name each once.")
     return arms, left_out
 
 
-def _make_arm(name: str, settings: CompareSettings) -> Arm:
+def _alternatives(family: str) -> list[str]:
+    """``a+b=1|2`` as ``a+b=1`` and ``a+b=2``; several settings with alternatives give every combination."""
+    strategy, *pairs = family.split("+")
+    choices = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        choices.append([f"{key}{equals}{one}" for one in value.split("|")])
+    return ["+".join([strategy, *chosen]) for chosen in itertools.product(*choices)]
+
+
+def _make_arm(name: str, family: str, settings: CompareSettings) -> Arm:
     strategy, *pairs = name.split("+")
     overrides: dict[str, Any] = {"strategy": strategy}
     options: dict[str, Any] = {}
@@ -119,7 +137,7 @@ def _make_arm(name: str, settings: CompareSettings) -> Arm:
     if options:
         overrides["option"] = options
     if "learning_rate" in overrides:
-        return Arm(name=name, settings=overrides, rates=(float(overrides["learning_rate"]),))
+        return Arm(name=name, family=family, settings=overrides, rates=(float(overrides["learning_rate"]),))
     common = common_settings(settings)
     built = build(TrainSettings, common, overrides)  # refuses what is no setting of a run
     base = settings.learning_rates
@@ -132,28 +150,32 @@ def _make_arm(name: str, settings: CompareSettings) -> Arm:
         base = tuple(factor * (2e-5 if settings.lora else 1e-4) for factor in GRID)
     # Adam's step does not shrink with the batch's noise; the usual square-root rule centres the grid of larger batches.
     scale = math.sqrt(prompts_per_round(built))
-    return Arm(name=name, settings=overrides, rates=tuple(float(f"{rate * scale:.2g}") for rate in sorted(base)))
+    rates = tuple(float(f"{rate * scale:.2g}") for rate in sorted(base))
+    return Arm(name=name, family=family, settings=overrides, rates=rates)
 
 
 def tuning_jobs(arms: Sequence[Arm], settings: CompareSettings) -> list[Job]:
-    """Runs that choose each arm's learning rate; none where there is nothing to choose."""
+    """Runs that choose each arm's learning rate, and among alternatives; none where there is nothing to choose."""
     seeds = [_TUNING_SEED + i for i in range(settings.tuning_seeds)]
-    return [
+    size = Counter(arm.family for arm in arms)
+    jobs = [
         _job(arm, rate, seed, settings, tuning=True)
         for seed in seeds
         for arm in arms
-        if len(arm.rates) > 1
+        if len(arm.rates) > 1 or size[arm.family] > 1
         for rate in arm.rates
     ]
+    return list({job.slug: job for job in jobs}.values())
 
 
 def final_jobs(arms: Sequence[Arm], rates: dict[str, float], settings: CompareSettings) -> list[Job]:
     """Runs that are reported: every arm at its chosen rate, on seeds that were not tuned on."""
-    return [
+    jobs = [
         _job(arm, rates[arm.name], settings.seed + i, settings, tuning=False)
         for i in range(settings.seeds)
         for arm in arms
     ]
+    return list({job.slug: job for job in jobs}.values())
 
 
 def _job(arm: Arm, rate: float, seed: int, settings: CompareSettings, *, tuning: bool) -> Job:

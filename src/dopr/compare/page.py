@@ -19,9 +19,36 @@ def number(cell: Mapping[str, float | None] | None, form: str = ",.0f") -> str:
     return f"{cell['estimate']:{form}} [{cell['low']:{form}}, {high}]"
 
 
+def cell(text: str) -> str:
+    """Text inside a Markdown table, where a bar would end the cell."""
+    return text.replace("|", "\\|")
+
+
 def percent(cell: Mapping[str, float], sign: str = "") -> str:
     """``62.1% [56.0, 68.0]``."""
     return f"{cell['estimate']:{sign}.1%} [{100 * cell['low']:{sign}.1f}, {100 * cell['high']:{sign}.1f}]"
+
+
+def difference_of(summary: Mapping[str, Any], name: str) -> tuple[Mapping[str, float], str]:
+    """An arm's difference to the reference and its verdict: at the end, or at equal rollouts if the budgets differ."""
+    row = summary["arms"][name]
+    source = row["equal"]["rollouts"] if summary["unequal"] else row
+    return source["difference"], source["verdict"]
+
+
+def difference_title(summary: Mapping[str, Any]) -> str:
+    """What ``difference_of`` gives."""
+    at = f" at {summary['equal']['rollouts']:,.0f} rollouts" if summary["unequal"] else ""
+    return f"difference to {summary['reference']}{at}"
+
+
+def _differences_text(summary: Mapping[str, Any]) -> str:
+    if not summary["unequal"]:
+        return f"Differences are paired by seed and problem, against {summary['reference']}."
+    return (
+        f"The arms' budgets differ, so differences to {summary['reference']} are not those at the end: they are paired by seed, on "
+        "interpolated curves, at the rollouts that every run had, and in brackets at the tokens that every run had."
+    )
 
 
 def ordered(summary: Mapping[str, Any]) -> list[str]:
@@ -44,18 +71,17 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
         f"    {meta['command']}", "",
         f"Policy {meta['model']}; {summary['seeds']} reported seeds per arm, {summary['problems']} held-out problems each. "
         f"Before training: {summary['start']:.1%}. Intervals are 95 % bootstrap over seeds and problems; with few seeds they "
-        "are too narrow. Costs to a target are medians over seeds with their range. Differences are paired by seed and "
-        f"problem, against {reference}. Learning rates: {meta['tuning']}", "",
+        f"are too narrow. Costs to a target are medians over seeds with their range. {_differences_text(summary)} Learning rates: {meta['tuning']}", "",
     ]  # fmt: skip
     if figure:
         lines += [f"![accuracy against rollouts and against tokens]({figure})", ""]
-    head = ["arm", "final accuracy", f"difference to {reference}", "verdict"]
+    head = ["arm", "final accuracy", difference_title(summary), "verdict"]
     head += [f"rollouts to {goal:.0%}" for goal in goals] + [
         f"tokens to {goals[-1]:.0%}",
         f"seconds to {goals[-1]:.0%}",
     ]
     head += [
-        f"at {summary['equal_tokens']:,.0f} tokens",
+        f"at {summary['equal']['tokens']:,.0f} tokens",
         "worst skill",
         "informative",
         "entropy",
@@ -66,13 +92,19 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
     for name in ordered(summary):
         row = summary["arms"][name]
         rate = meta["rates"][name]
+        difference, verdict = difference_of(summary, name)
+        tokens = row["equal"]["tokens"]
+        at_tokens = f"{tokens['accuracy']['estimate']:.1%}"
+        if summary["unequal"] and name != reference:
+            at_tokens += f" ({tokens['difference']['estimate']:+.1%})"
+        chosen = "" if rate.get("arm", name) == name else f", {rate['arm']}"
         cells = [
-            name, percent(row["final"]), "" if name == reference else percent(row["difference"], "+"), row["verdict"],
+            cell(name), percent(row["final"]), "" if name == reference else percent(difference, "+"), verdict,
             *(number(at["rollouts"]) for at in row["to_target"]),
             number(row["to_target"][-1]["tokens"]), number(row["to_target"][-1]["seconds"]),
-            f"{row['at_equal_tokens']:.1%}", "" if row["worst_skill"] is None else f"{row['worst_skill']:.0%}",
+            at_tokens, "" if row["worst_skill"] is None else f"{row['worst_skill']:.0%}",
             f"{row['informative']:.0%}", "" if row["entropy"] is None else f"{row['entropy']:.2f}",
-            f"{row['updates']:,.0f}", f"{rate['rate']:g}{' (edge)' if rate['edge'] else ''}",
+            f"{row['updates']:,.0f}", f"{rate['rate']:g}{' (edge)' if rate['edge'] else ''}{chosen}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     if meta.get("left_out"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.metrics import Interval
+from dopr.metrics import Interval, bootstrap
 from dopr.runlog import informative_share, read_events
 
 _RESAMPLES = 2000
@@ -29,6 +29,7 @@ class RunResult:
         informative: Share of groups with differing rewards.
         entropy: Mean token entropy in nats of the last tenth of the rounds; NaN if unknown.
         updates: Optimizer steps.
+        select: Share of the rounds' time that choosing prompts took; NaN if unknown.
     """
 
     seed: int
@@ -37,21 +38,26 @@ class RunResult:
     informative: float
     entropy: float
     updates: int
+    select: float = float("nan")
 
     def spent_at(self, target: float, column: str) -> float:
         """Spent in ``column`` at the first evaluation that reaches ``target``; infinity if none does."""
         reached = np.flatnonzero(self.curve[:, CURVE.index("accuracy")] >= target)
         return float(self.curve[reached[0], CURVE.index(column)]) if len(reached) else float("inf")
 
-    def accuracy_within(self, column: str, limit: float) -> float:
-        """Accuracy of the last evaluation that had spent at most ``limit`` in ``column``."""
-        within = np.flatnonzero(self.curve[:, CURVE.index(column)] <= limit)
-        return float(self.curve[within[-1] if len(within) else 0, CURVE.index("accuracy")])
+    def accuracy_at(self, column: str, spent: float) -> float:
+        """Accuracy when ``spent`` was spent in ``column``, between two evaluations on the line between them."""
+        return float(np.interp(spent, self.curve[:, CURVE.index(column)], self.curve[:, CURVE.index("accuracy")]))
 
-    @property
-    def mean_accuracy(self) -> float:
-        """Mean over the run's evaluations, which are spread evenly over the budget: how fast and how far."""
-        return float(self.curve[:, CURVE.index("accuracy")].mean())
+    def mean_accuracy(self, rollouts: float | None = None) -> float:
+        """Area under the accuracy curve up to so many rollouts (all), divided by them: how fast and how far."""
+        spent, accuracy = self.curve[:, CURVE.index("rollouts")], self.curve[:, CURVE.index("accuracy")]
+        end = float(spent[-1]) if rollouts is None else rollouts
+        if end <= spent[0]:
+            return float(accuracy[0])
+        at = np.append(spent[spent < end], end)
+        value = np.interp(at, spent, accuracy)
+        return float((np.diff(at) * (value[1:] + value[:-1]) / 2).sum() / (end - at[0]))
 
     def as_dict(self) -> dict[str, Any]:
         """Compact plain values."""
@@ -64,16 +70,17 @@ class RunResult:
             "seed": self.seed, "curve": curve, "correct": [round(float(c), 4) for c in self.correct],
             "informative": round(self.informative, 4),
             "entropy": None if np.isnan(self.entropy) else round(self.entropy, 4), "updates": self.updates,
+            "select": None if np.isnan(self.select) else round(self.select, 5),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> RunResult:
         """Back from ``as_dict``."""
         curve = np.array([[np.nan if v is None else v for v in row] for row in stored["curve"]], np.float64)
-        entropy = float("nan") if stored["entropy"] is None else float(stored["entropy"])
+        entropy, select = (float("nan") if stored.get(k) is None else float(stored[k]) for k in ("entropy", "select"))
         return cls(
             seed=stored["seed"], curve=curve, correct=np.array(stored["correct"], np.float64),
-            informative=stored["informative"], entropy=entropy, updates=stored["updates"],
+            informative=stored["informative"], entropy=entropy, updates=stored["updates"], select=select,
         )  # fmt: skip
 
 
@@ -89,6 +96,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
         for e in evaluations
     ]  # fmt: skip
     last = evaluations[-1]
+    seconds = sum(e["seconds"]["round"] for e in rounds)
     return RunResult(
         seed=seed,
         curve=np.array(curve, np.float64),
@@ -96,6 +104,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
         informative=informative_share((p["outcome"], p["rollouts"]) for e in rounds for p in e["picks"]) or 0.0,
         entropy=float(np.mean(late)) if late else float("nan"),
         updates=int(evaluations[-1]["spent"]["updates"]),
+        select=sum(e["seconds"]["select"] for e in rounds) / seconds if seconds else float("nan"),
     )
 
 
@@ -128,10 +137,15 @@ def spent_interval(values: Sequence[float]) -> dict[str, float | None] | None:
     return {"estimate": middle, "low": min(values), "high": high if np.isfinite(high) else None}
 
 
+def tuning_score(runs: Sequence[RunResult]) -> float:
+    """What tuning compares: mean accuracy over the run, over seeds."""
+    return float(np.mean([r.mean_accuracy() for r in runs]))
+
+
 def choose_rate(runs: Mapping[float, Sequence[RunResult]]) -> tuple[float, bool]:
     """The learning rate with the highest mean accuracy over the tuning runs, and whether it lies at the grid's edge."""
     rates = sorted(runs)
-    best = max(rates, key=lambda rate: float(np.mean([r.mean_accuracy for r in runs[rate]])))
+    best = max(rates, key=lambda rate: tuning_score(runs[rate]))
     return best, len(rates) > 1 and best in (rates[0], rates[-1])
 
 
@@ -153,17 +167,25 @@ def targets_of(reference: Sequence[RunResult], arms: Mapping[str, Sequence[RunRe
 
 
 def summarise(
-    arms: Mapping[str, Sequence[RunResult]], *, reference: str, targets: Sequence[float] = ()
+    arms: Mapping[str, Sequence[RunResult]], *, reference: str, targets: Sequence[float] = (), unequal: bool = False
 ) -> dict[str, Any]:
     """Everything the table shows, as plain values.
+
+    Each arm's ``equal`` holds its accuracy, and the difference to the reference paired by seed, where every run still
+    has evaluations: at the least rollouts, and at the least tokens, that any run spent. Curves are interpolated there, and
+    the intervals are bootstraps over seeds.
 
     Args:
         arms: Results of every arm's reported runs, in the same order of seeds.
         reference: The arm that the others are compared with.
         targets: Accuracies whose cost is wanted; empty = see ``targets_of``.
+        unequal: Whether the arms had different budgets, so that their ends cannot be compared.
     """
     goals = list(targets) or targets_of(arms[reference], arms)
-    least_tokens = min(float(r.curve[-1, CURVE.index("tokens")]) for results in arms.values() for r in results)
+    least = {
+        column: min(float(r.curve[-1, CURVE.index(column)]) for results in arms.values() for r in results)
+        for column in ("rollouts", "tokens")
+    }
     rows = {}
     for name, results in arms.items():
         pairs = [a.correct - b.correct for a, b in zip(results, arms[reference], strict=True)]
@@ -172,9 +194,10 @@ def summarise(
         worst = [r.curve[-1, CURVE.index("worst_skill")] for r in results]
         rows[name] = {
             "final": _plain(final),
-            "at_equal_tokens": float(np.mean([r.accuracy_within("tokens", least_tokens) for r in results])),
+            "equal": {c: _at_equal(results, arms[reference], c, spent) for c, spent in least.items()},
             "difference": _plain(difference),
             "verdict": "reference" if name == reference else verdict(difference),
+            "select": float(np.mean([r.select for r in results])),
             "worst_skill": None if np.isnan(worst).any() else float(np.mean(worst)),
             "informative": float(np.mean([r.informative for r in results])),
             "entropy": None
@@ -188,8 +211,19 @@ def summarise(
         }
     start = float(np.mean([r.curve[0, CURVE.index("accuracy")] for r in arms[reference]]))
     return {
-        "reference": reference, "targets": goals, "equal_tokens": least_tokens, "start": start,
+        "reference": reference, "targets": goals, "equal": least, "unequal": unequal, "start": start,
         "seeds": len(arms[reference]), "problems": len(arms[reference][0].correct), "arms": rows,
+    }  # fmt: skip
+
+
+def _at_equal(
+    results: Sequence[RunResult], reference: Sequence[RunResult], column: str, spent: float
+) -> dict[str, Any]:
+    mine, theirs = (np.array([r.accuracy_at(column, spent) for r in runs]) for runs in (results, reference))
+    difference = bootstrap(mine - theirs, rng=np.random.default_rng(0))
+    return {
+        "accuracy": _plain(bootstrap(mine, rng=np.random.default_rng(0))), "difference": _plain(difference),
+        "verdict": "reference" if results is reference else verdict(difference),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from dopr.compare.arms import Arm, Job, common_settings, final_jobs, make_arms, tuning_jobs
 from dopr.compare.jobs import run_jobs
 from dopr.compare.page import draw, markdown
-from dopr.compare.results import RunResult, choose_rate, read_result, summarise
+from dopr.compare.results import RunResult, choose_rate, read_result, summarise, tuning_score
 from dopr.config import CompareSettings, TrainSettings, build
 from dopr.errors import ConfigError, RunError
 from dopr.runlog import read_json, write_json, write_lines
@@ -32,7 +32,7 @@ class Comparison:
 
 
 def compare(settings: CompareSettings, *, command: str, say: Callable[[str], None]) -> Comparison:
-    """Run every arm at an equal budget; a comparison that was stopped goes on where it stopped.
+    """Run every arm, at an equal budget unless an arm has its own; a comparison that was stopped goes on where it stopped.
 
     Args:
         settings: Of the comparison.
@@ -71,18 +71,21 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
 
     tuning = tuning_jobs(arms, settings)
     run(tuning)
-    rates: dict[str, dict[str, Any]] = {}
-    for arm in arms:
-        tried = {
-            rate: [_result(directory, job) for job in tuning if (job.arm, job.rate) == (arm.name, rate)]
-            for rate in arm.rates
-        }
-        rate, edge = choose_rate(tried) if all(tried.values()) else (arm.rates[len(arm.rates) // 2], False)
-        rates[arm.name] = {"rate": rate, "edge": edge, "grid": list(arm.rates)}
-    final = final_jobs(arms, {name: chosen["rate"] for name, chosen in rates.items()}, settings)
+    families = list(dict.fromkeys(arm.family for arm in arms))
+    rates = {name: _tuned(directory, [arm for arm in arms if arm.family == name], tuning) for name in families}
+    wanted = {(chosen["arm"], chosen["rate"]) for chosen in rates.values()}
+    final = [
+        job
+        for rate in sorted({rate for _, rate in wanted})
+        for job in final_jobs([a for a in arms if (a.name, rate) in wanted], {a.name: rate for a in arms}, settings)
+    ]
     run(final)
-    results = {arm.name: [_result(directory, job) for job in final if job.arm == arm.name] for arm in arms}
-    summary = summarise(results, reference=reference, targets=settings.targets)
+    results = {
+        name: [_result(directory, job) for job in final if (job.arm, job.rate) == (chosen["arm"], chosen["rate"])]
+        for name, chosen in rates.items()
+    }
+    unequal = any("budget" in arm.settings for arm in arms)
+    summary = summarise(results, reference=reference, targets=settings.targets, unequal=unequal)
     meta = {
         "command": command, "budget": common["budget"] or "the default budget", "data": common["data"],
         "model": common["model"], "rates": rates, "left_out": left_out, "tuning": _tuning_text(settings, arms),
@@ -91,12 +94,31 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
     return Comparison(directory=directory, summary=summary, meta=meta)
 
 
+def _tuned(directory: Path, arms: Sequence[Arm], tuning: Sequence[Job]) -> dict[str, Any]:
+    """The chosen one of alternative arms, its chosen learning rate and grid, and the score of all that was tried."""
+    found: list[tuple[float, Arm, float, bool]] = []
+    tried: dict[str, dict[str, float]] = {}
+    for arm in arms:
+        runs = {
+            rate: [_result(directory, job) for job in tuning if (job.arm, job.rate) == (arm.name, rate)]
+            for rate in arm.rates
+        }
+        if not all(runs.values()):
+            found.append((0.0, arm, arm.rates[len(arm.rates) // 2], False))
+            continue
+        rate, edge = choose_rate(runs)
+        tried[arm.name] = {f"{r:g}": tuning_score(results) for r, results in runs.items()}
+        found.append((tuning_score(runs[rate]), arm, rate, edge))
+    _, arm, rate, edge = max(found, key=lambda one: one[0])
+    return {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": tried}
+
+
 def _result(directory: Path, job: Job) -> RunResult:
     return read_result(directory / RUNS / job.slug, job.seed)
 
 
 def _reference(settings: CompareSettings, arms: Sequence[Arm]) -> str:
-    names = [arm.name for arm in arms]
+    names = list(dict.fromkeys(arm.family for arm in arms))
     if settings.reference is None:
         return next((name for name in ("uniform", "random-one") if name in names), names[0])
     if settings.reference not in names:
@@ -138,7 +160,7 @@ def _tuning_text(settings: CompareSettings, arms: Sequence[Arm]) -> str:
         return "not tuned."
     return (
         f"{' or '.join(map(str, sorted(sizes)))} per arm on {settings.tuning_seeds} other seed(s), the highest mean accuracy "
-        "over the run's evaluations is taken; *edge* marks a choice at the end of its grid."
+        "over the run (area under its curve) is taken; *edge* marks a choice at the end of its grid."
     )
 
 

@@ -6,10 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dopr.errors import ConfigError
 
 CATEGORY_COLUMNS = ("category", "skill", "subject", "topic", "type", "data_source")
 DIFFICULTY_COLUMNS = ("difficulty", "level")
+_MOST_COLUMNS = 64  # of features
 _NUMBER_IN_TEXT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 
@@ -42,6 +46,21 @@ def metadata_of(
                     f"The {kind} column {named!r} is missing or has empty values; fill it for every problem."
                 )
     return found
+
+
+def category_features(categories: Sequence[Any]) -> NDArray[np.float32]:
+    """Features that say of a prompt nothing but its category: equal rows for one category, distant ones for two.
+
+    Args:
+        categories: One value per prompt.
+
+    Returns:
+        One-hot rows, shape (prompts, categories); beyond 64 categories random rows of 64 columns.
+    """
+    _, codes = np.unique([str(category) for category in categories], return_inverse=True)
+    k = int(codes.max(initial=-1)) + 1
+    table = np.eye(k) if k <= _MOST_COLUMNS else np.random.default_rng(0).standard_normal((k, _MOST_COLUMNS))
+    return np.asarray(table, np.float32)[codes]
 
 
 def _number(value: Any) -> Any:

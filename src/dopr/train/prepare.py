@@ -18,7 +18,7 @@ from dopr.selection.settings import SelectorConfig
 from dopr.tasks.problems import Problem, load_problems, split_holdout
 from dopr.tasks.rewards import auto_reward, needs_answer, preflight, resolve_rewards
 from dopr.tasks.templates import render_prompt
-from dopr.train.metadata import metadata_of
+from dopr.train.metadata import CATEGORY_COLUMNS, metadata_of
 
 if TYPE_CHECKING:
     from dopr.tasks.rewards import RewardFunction
@@ -90,8 +90,14 @@ def prepare(settings: TrainSettings) -> Prepared:
     rewards = resolve_rewards(names, timeout=settings.reward_timeout)
     problems, held_out, where = _hold_out(settings, problems)
     selector = make_selector(settings.strategy, [p.id for p in problems], config, settings.option)
-    selector.set_metadata(metadata_of(lambda name: [p.extra.get(name) for p in problems]))
+    known = metadata_of(lambda name: [p.extra.get(name) for p in problems])
+    selector.set_metadata(known)
     selector.check_metadata()
+    if settings.features == "category" and "category" not in known:
+        raise ConfigError(
+            f"features is 'category', but not every problem of {settings.data} has one. Add a column {CATEGORY_COLUMNS[0]!r} (or "
+            f"{', '.join(CATEGORY_COLUMNS[1:])}), or set features to hidden or none."
+        )
     for problem in [*problems, *held_out]:  # a template or system message that cannot apply
         render_prompt(problem, settings.template, settings.system, chat=True)
     preflight(rewards, [*problems, *held_out], timeout=settings.reward_timeout)

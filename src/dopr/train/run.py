@@ -28,6 +28,7 @@ from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import Progress, RunCallback, eval_event
 from dopr.train.checkpoint import differences, last_complete
 from dopr.train.measure import base_event, probe_of
+from dopr.train.metadata import category_features, metadata_of
 from dopr.train.prepare import (
     Prepared,
     completion_length,
@@ -199,14 +200,15 @@ def _trainer(
         "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_options": s.option or None,
         "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
         "dopr_stop_constant": s.stop_constant, "dopr_stop_unscorable": s.stop_unscorable,
-        "dopr_force_resume": s.force, "dopr_probe": len(probe_prompts),
+        "dopr_features": "none" if s.features == "none" else "hidden", "dopr_force_resume": s.force,
+        "dopr_probe": len(probe_prompts),
     } | s.trainer  # fmt: skip
     _check_trainer_settings(s.trainer, DoPRConfig)
     try:
         trainer = DoPRTrainer(
             model=model, reward_funcs=list(prepared.rewards), args=DoPRConfig(**values),
             train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[callback],
-            peft_config=_lora(s.lora), probe_prompts=probe_prompts,
+            peft_config=_lora(s.lora), probe_prompts=probe_prompts, features=_features(prepared),
         )  # fmt: skip
     except DoprError:
         raise
@@ -214,6 +216,13 @@ def _trainer(
         raise ConfigError(f"TRL refuses these settings: {error}") from error
     trainer.remove_callback(PrinterCallback)  # the command line shows progress itself; the log keeps everything
     return trainer
+
+
+def _features(prepared: Prepared) -> NDArray[np.float32] | None:
+    """What the strategy is told of the prompts; ``None`` leaves it to the trainer."""
+    if prepared.settings.features != "category":
+        return None
+    return category_features(metadata_of(lambda name: [p.extra.get(name) for p in prepared.problems])["category"])
 
 
 def _check_trainer_settings(given: dict[str, Any], config: type[Any]) -> None:
