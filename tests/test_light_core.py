@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import dopr
 from dopr.cli.main import cli
+from dopr.quiet import uncollected
 
 SOURCE = Path(dopr.__file__).parent
 HEAVY = ("torch", "transformers", "datasets", "trl", "accelerate", "pandas", "pyarrow", "matplotlib", "math_verify")
@@ -71,3 +73,22 @@ def test_no_module_of_the_package_loads_torch_when_imported_save_the_trainer_its
     ]
     assert len(names) > 20
     assert not loaded_after("\n".join(f"import {name}" for name in names)) & set(HEAVY)
+
+
+def test_imports_without_collection_leave_the_collector_as_it_was() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+        with pytest.raises(ModuleNotFoundError), uncollected():
+            import no_such_module  # type: ignore[import-not-found]  # noqa: F401
+        assert gc.isenabled()
+        gc.disable()
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()

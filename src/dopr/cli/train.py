@@ -13,12 +13,13 @@ def run_command(settings: TrainSettings) -> None:
     console = Console()
     prepared = prepare(settings)
     run_directory(settings)  # refuses a used one before anything heavy is imported
-    from dopr.quiet import quiet_libraries
+    from dopr.quiet import quiet_libraries, uncollected
 
-    quiet_libraries()
     console.print(f"dopr {settings.strategy}: {settings.model} on {settings.data}", highlight=False)
-    from dopr.cli.show import TrainProgress, train_table
-    from dopr.train.run import run
+    with uncollected():
+        quiet_libraries()
+        from dopr.cli.show import TrainProgress, train_table
+        from dopr.train.run import run
 
     with TrainProgress(console) as progress:
         outcome = run(
