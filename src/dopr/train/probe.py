@@ -56,7 +56,7 @@ class KLProbe(TrainerCallback):
                 "The KL probe needs the whole policy in one process; set dopr_probe to 0 with FSDP or DeepSpeed."
             )
         self.trainer, self.prompts = trainer, list(prompts)
-        self.prompt_ids = trainer._token_ids(self.prompts)
+        self.prompt_ids = trainer.token_ids(self.prompts)
         self._before: _Before | None = None
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

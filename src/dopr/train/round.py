@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -116,6 +117,7 @@ class RoundRunner:
         self.selector, self.accelerator = trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.replayer = Replayer(trainer, rows_per_process)
+        self._rows: dict[int, dict[str, Any]] = {}
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
         """Roll out, verify, tell; returns this process's rows of the update and the round's record."""
@@ -148,7 +150,6 @@ class RoundRunner:
         spent.rollouts += sum(map(len, rewards))
         spent.tokens += sum(tokens)
         spent.prompts += len(picks)
-        rows = [self.trainer.train_dataset[pick.row] for pick in picks]
         labels = getattr(self.selector, "labels", None)
         record = Round(
             number=self.trainer.round,
@@ -163,12 +164,18 @@ class RoundRunner:
             disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
-            skills=[row.get("skill") for row in rows],
+            skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=len(replayed),
             select_seconds=selected - started,
             generate_seconds=generated - selected,
         )
         return batch, record
+
+    def _row(self, row: int) -> dict[str, Any]:
+        """A row of the dataset, read and decoded once per round."""
+        if row not in self._rows:
+            self._rows[row] = dict(self.trainer.train_dataset[row])
+        return self._rows[row]
 
     def _candidates(self) -> tuple[list[str], list[float]]:
         """Ids and scores of the selector's latest candidate batch."""
@@ -199,9 +206,8 @@ class RoundRunner:
         while len(layout) % math.lcm(self.world, unit):
             layout += [layout[-1]] * unit
         share = len(layout) // self.world
-        dataset = self.trainer.train_dataset
-        # A fresh dict per row: TRL writes into them.
-        rows = [dict(dataset[picks[i].row]) for i in layout[self.rank * share : (self.rank + 1) * share]]
+        # A copy per rollout: TRL writes into them.
+        rows = [copy.deepcopy(self._row(picks[i].row)) for i in layout[self.rank * share : (self.rank + 1) * share]]
         usual = self.trainer.num_generations
         self.trainer.num_generations = unit  # TRL reads the group size of this generation here
         try:

@@ -24,6 +24,7 @@ from trl import GRPOTrainer
 
 from dopr.budget import Spent, Stopwatch
 from dopr.errors import ConfigError
+from dopr.generation import tokenize
 from dopr.runlog import EVENTS, EventLog
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import Selector
@@ -325,7 +326,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         if features is None and self.args.dopr_features == "hidden":
             prompts = self.train_dataset["prompt"]
             features = hidden_features(
-                self.accelerator.unwrap_model(self.model), self._token_ids(list(prompts)), self.pad_id, self.args.seed
+                self.accelerator.unwrap_model(self.model), self.token_ids(list(prompts)), self.pad_id, self.args.seed
             )
         if features is not None and self.accelerator.num_processes > 1:
             shared: list[Any] = [features]
@@ -333,18 +334,9 @@ class DoPRTrainer(Watching, GRPOTrainer):
             features = shared[0]
         self.selector.set_features(features)
 
-    def _token_ids(self, prompts: list[Any]) -> list[list[int]]:
-        tokenizer = self.processing_class
-        return [
-            list(tokenizer(p)["input_ids"])
-            if isinstance(p, str)
-            else list(
-                tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=True, return_dict=True)[
-                    "input_ids"
-                ]
-            )
-            for p in prompts
-        ]
+    def token_ids(self, prompts: Sequence[Any]) -> list[list[int]]:
+        """Token ids of each prompt, text or chat messages."""
+        return tokenize(self.processing_class, prompts)
 
     @property
     def pad_id(self) -> int:
