@@ -129,9 +129,10 @@ class _Model:
 
     def __init__(self, settings: EvalSettings) -> None:
         path = resolve_model(settings.model)
-        from dopr.quiet import quiet_libraries
+        from dopr.quiet import quiet_libraries, uncollected
 
-        quiet_libraries()
+        with uncollected():
+            quiet_libraries()
         self.policy: Any = None
         self.chunk: int | None = None
         if settings.backend == "vllm":
@@ -140,7 +141,8 @@ class _Model:
             self._vllm = VLLMBackend(path, dtype=settings.dtype, seed=settings.seed)
             self.tokenizer, self.context, self.chunk = self._vllm.tokenizer, self._vllm.context, CHUNK
             return
-        self.policy, self.tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
+        with uncollected():  # the imports are in here
+            self.policy, self.tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
         fit_threads(self.policy)
         self.context = getattr(self.policy.config, "max_position_embeddings", None)
 
