@@ -109,12 +109,19 @@ def round_share() -> None:
             "--output",
             str(run),
         ]
+        started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "dopr", *command], check=True, capture_output=True, env=ENVIRONMENT)
+        whole = time.perf_counter() - started
         events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    rounds = [e["seconds"] for e in events if e["kind"] == "round"][5:]
+    rounds = [e["seconds"] for e in events if e["kind"] == "round"]
+    in_rounds = sum(r["round"] for r in rounds)
+    rounds = rounds[5:]  # the first wait for features and warm-up
     medians = {name: statistics.median(r[name] for r in rounds) for name in ("select", "generate", "round")}
     print(f"tiny policy, one round          {1e3 * medians['round']:6.1f} ms, of which rollouts {medians['generate'] / medians['round']:.0%}, "
-          f"selection {medians['select'] / medians['round']:.1%}")  # fmt: skip
+          f"selection {medians['select'] / medians['round']:.1%}, update {(medians['round'] - medians['generate'] - medians['select']) / medians['round']:.0%}")  # fmt: skip
+    print(
+        f"these {len(rounds) + 5} rounds in all          {in_rounds:6.1f} s, {in_rounds / whole:.0%} of the command; start-up, report and the rest {1 - in_rounds / whole:.0%}"
+    )
 
 
 if __name__ == "__main__":
