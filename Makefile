@@ -20,7 +20,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/bench.py
 
 docs: .venv/ready
-	$(BIN)/python benchmarks/worlds.py --summarise
+	$(BIN)/python benchmarks/suite.py --summarise
 	$(BIN)/python benchmarks/bounds_of_runs.py --summarise
 	$(BIN)/python benchmarks/few_instances.py --summarise
 

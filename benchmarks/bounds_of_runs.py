@@ -4,8 +4,8 @@
     python benchmarks/bounds_of_runs.py --arm dopr     one arm only
     python benchmarks/bounds_of_runs.py --summarise    only read the stored results again
 
-The curves of benchmarks/worlds.py hold rollouts and updates but no KL. So every arm runs once more, with its tuned learning rate and
-the probe on, and `dopr bound --run --json` is stored in docs/results/bounds.json. The page, docs/results/bounds.md, shows these runs and,
+The curves of benchmarks/suite.py hold rollouts and updates but no KL. So every baseline arm runs once more, with its tuned learning rate
+and the probe on, and `dopr bound --run --json` is stored in docs/results/bounds.json. The page, docs/results/bounds.md, shows these runs and,
 with the divergences measured there, the stored ones of all seeds.
 """
 
@@ -22,26 +22,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worlds import ARMS, SEEDS, best_rate, job_key, load_store, spent_at
+from suite import ARMS, BUDGETS, Stored, load
+from suite_page import target_of
 
 from dopr import theory
+from dopr.compare.results import CURVE
 from dopr.tasks.tiny import measured_success
 from dopr.tasks.worlds import world_skills
 
-WORLD, TARGET, PROBLEMS = "latent-strategy", 0.71, 256
+WORLD, PROBLEMS = "latent-strategy", 256
+LABELS = [arm.label for arm in ARMS if arm.group == "baseline"]
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "docs" / "results" / "bounds.json"
 PAGE = ROOT / "docs" / "results" / "bounds.md"
-RUN_AT = "c272074"  # commit of the stored runs
 
 
-def run_arm(arm: str, rate: float) -> dict[str, Any]:
+def flags_of(arm: str) -> list[str]:
+    """An arm of `dopr compare` as flags of `dopr train`."""
+    strategy, *pairs = arm.split("+")
+    flags = ["--strategy", strategy]
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        option = name.removeprefix("option.")
+        flags += ["--option", f"{option}={value}"] if option != name else [f"--{name.replace('_', '-')}", value]
+    return flags
+
+
+def run_arm(kept: Stored) -> dict[str, Any]:
     """One run with the probe on: its summary's probe and its bounds."""
-    flags, budget, _ = ARMS[arm]
+    flags = flags_of(kept.chosen)
+    if "--budget" not in flags:
+        flags += ["--budget", f"rollouts={BUDGETS[WORLD][0]}"]
     directory = Path(tempfile.mkdtemp(prefix="dopr-bounds-")) / "run"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [
-        sys.executable, "-m", "dopr", "train", "--data", f"world:{WORLD}", "--budget", f"rollouts={budget}", "--learning-rate", str(rate),
+        sys.executable, "-m", "dopr", "train", "--data", f"world:{WORLD}", "--learning-rate", str(kept.rate),
         "--seed", "0", "--evaluations", "8", "--warn-constant", "0", "--probe", "32", "--trainer", "dopr_probe_every=4",
         "--output", str(directory), *flags,
     ]  # fmt: skip
@@ -50,23 +65,22 @@ def run_arm(arm: str, rate: float) -> dict[str, Any]:
     done = subprocess.run(bound, capture_output=True, text=True, env=environment, check=False)
     summary = json.loads((directory / "summary.json").read_text())
     if summary["status"] != "finished":
-        raise SystemExit(f"The run of {arm} was {summary['status']}; start again.")
+        raise SystemExit(f"The run of {kept.arm} was {summary['status']}; start again.")
     shutil.rmtree(directory.parent)
     return {
-        "exit": done.returncode, "bounds": json.loads(done.stdout), "probe": summary["probe"], "spent": summary["spent"],
+        "commit": kept.commit, "exit": done.returncode, "bounds": json.loads(done.stdout), "probe": summary["probe"], "spent": summary["spent"],
         "before": summary["before"]["accuracy"], "after": summary["after"]["accuracy"],
     }  # fmt: skip
 
 
-def summarise(found: dict[str, Any]) -> None:
-    store = load_store()
+def summarise(found: dict[str, Any], stored: dict[str, Stored], target: float) -> None:
     rates = [v.rate for v in measured_success(WORLD).values()]
     base = float(np.mean(rates))
     lines = [
         "# Used against the least possible, latent-strategy", "",
         "Made by `python benchmarks/bounds_of_runs.py`; do not edit. What the theorems say: [theory.md](../theory.md). used / bound below 1 would be "
         "a mistake in the theory, the measurement or an assumption.", "",
-        f"## One run of every arm with its KL measured (seed 0, `dopr bound --run`, commit {RUN_AT}; the dopr arms 8d07714)", "",
+        "## One run of every arm with its KL measured (seed 0, `dopr bound --run`)", "",
         "| arm | accuracy | nats per update | T2 updates: bound, used | ratio | T3 rollouts: bound | ratio | T5 rollouts: bound, used | ratio | "
         "selection ceiling |", "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -79,33 +93,34 @@ def summarise(found: dict[str, Any]) -> None:
             f"{row['T3']['ratio']:.0f} | {row['T5']['bound']:,.0f}, {row['T5']['used']:,.0f} | {row['T5']['ratio']:.0f} | "
             f"{ceiling['gain']:.1f}x over random |"
         )
-    floor = theory.elicitation_floor(rates, TARGET)
-    single = theory.elicitation_floor(rates, TARGET, delta=0.01)
+    floor = theory.elicitation_floor(rates, target)
+    single = theory.elicitation_floor(rates, target, delta=0.01)
     strategies = [getattr(skill, "right", skill.name) for skill in world_skills(WORLD)]
-    shared = theory.elicitation_floor(rates, TARGET, clusters=strategies)
+    shared = theory.elicitation_floor(rates, target, clusters=strategies)
     lines += [
-        "", f"## The stored runs of all seeds, to {TARGET:.0%}", "",
+        "", f"## The stored runs of all seeds, to {target:.0%}", "",
         f"T5: {len(floor.skills)} skills must show a first success: {floor.rollouts:.0f} rollouts on average, {single.rollouts:.0f} for the luckiest "
         "hundredth of runs; if the first success of any skill unlocked all with the same right strategy, "
         f"{shared.rollouts:.0f} (such transfer happens, see [few_instances.md](few_instances.md)). T2: updates to the final accuracy, with the divergence measured above. Ranges over seeds.", "",
-        f"| arm | rollouts to {TARGET:.0%} | used / T5 | final accuracy | updates | T2 | used / T2 |", "|---|---|---|---|---|---|---|",
+        f"| arm | rollouts to {target:.0%} | used / T5 | final accuracy | updates | T2 | used / T2 |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for arm in ARMS:
-        runs = [store[job_key(WORLD, arm, best_rate(store, WORLD, arm), seed)] for seed in SEEDS]
-        spent = [spent_at(r, TARGET, 0) for r in runs]
-        ends = [r["curve"][-1][3] for r in runs]
+    used_of_floor: list[float] = []
+    for arm, kept in stored.items():
+        spent = [run.interpolated_spent(target, "rollouts") for run in kept.runs]
+        ends = [float(run.correct.mean()) for run in kept.runs]
+        used_of_floor.append(float(np.median(spent)) / floor.rollouts)
         cells = ["", "", ""]
         if arm in found:
             kappa = found[arm]["probe"]["kl"]
             reached = [min(end, 1 - 0.5 / PROBLEMS) for end in ends]  # all of them right does not show success 1
             least = [
                 max(
-                    float(theory.travel_updates(r["curve"][0][3], end, kappa)),
+                    float(theory.travel_updates(float(run.curve[0, CURVE.index("accuracy")]), end, kappa)),
                     theory.profile_updates(rates, end, kappa),
                 )
-                for r, end in zip(runs, reached, strict=True)
+                for run, end in zip(kept.runs, reached, strict=True)
             ]
-            used = [r["updates"] for r in runs]
+            used = [float(run.updates) for run in kept.runs]
             cells = [span(used), span(least), span([u / n for u, n in zip(used, least, strict=True)], ".1f")]
         lines.append(
             f"| {arm} | {span(spent)} | {span([s / floor.rollouts for s in spent], ',.0f')} | {span(ends, '.1%')} | "
@@ -115,9 +130,9 @@ def summarise(found: dict[str, Any]) -> None:
     lines += [
         "", f"What it says: with the steps they took, these runs made {min(ratios):.0f} to {max(ratios):.0f} times the updates of the shortest way: the rest went to "
         "noise, to interference between skills and to groups that teach nothing (no gradient: only the optimizer's momentum moves the policy then). A batch's update goes "
-        "many times as far as one prompt's, so few updates are not few rollouts. In rollouts even the best arm is far above T5's floor: what is "
-        "expensive is not finding the first success of a skill (in random order that takes about 220 rollouts, see the audit) but everything after it. T1: the first group or the second was mixed in every run. T4: the pool "
-        "of 2,000 problems is 22 times what it asks for.",
+        "many times as far as one prompt's, so few updates are not few rollouts. In rollouts the best arm used "
+        f"{min(used_of_floor):.1f} times T5's floor; finding the first success of a skill takes about 220 rollouts in random order (see the audit), the rest is everything "
+        "after it. T4: the pool of 2,000 problems is 22 times what it asks for.",
     ]  # fmt: skip
     beaten = sum(run["exit"] != 0 for run in found.values())
     lines += ["", f"Base success {base:.1%}. Runs of the first table that beat a bound: {beaten}."]
@@ -136,16 +151,30 @@ def span(values: list[float], form: str = ",.0f") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--arm", action="append", choices=list(ARMS))
+    parser.add_argument("--arm", action="append", choices=LABELS)
     parser.add_argument("--summarise", action="store_true")
     options = parser.parse_args()
+    stored = {label: kept for label, kept in load().get(WORLD, {}).items() if label in LABELS}
+    target = target_of(stored)
+    if target is None:
+        print(
+            f"docs/results/suite.json has no batch GRPO on {WORLD} yet; run benchmarks/suite.py --world {WORLD} first."
+        )
+        return
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
-    for arm in () if options.summarise else options.arm or ARMS:
-        if arm not in found:
-            found[arm] = run_arm(arm, best_rate(load_store(), WORLD, arm))
+    # Runs beside curves of another commit would not belong together.
+    found = {
+        label: run for label, run in found.items() if label in stored and run.get("commit") == stored[label].commit
+    }
+    for label in () if options.summarise else options.arm or stored:
+        if label not in found:
+            found[label] = run_arm(stored[label])
             STORE.write_text(json.dumps(found, indent=1) + "\n")
-            print(f"{arm}: {found[arm]['after']:.1%}", flush=True)
-    summarise(found)
+            print(f"{label}: {found[label]['after']:.1%}", flush=True)
+    if not found:
+        print("docs/results/bounds.json has no run of the suite's arms yet; without --summarise they are run.")
+        return
+    summarise(found, stored, target)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def settings(*strategies: str, **others: Any) -> CompareSettings:
 
 
 def run(accuracies: list[float], *, correct: list[float] | None = None, seed: int = 0, step: int = 100) -> RunResult:
-    curve = [[i * step, i * step * 7, i * 1.5, a, a / 2] for i, a in enumerate(accuracies)]
+    curve = [[i * step, i * step * 7, i * 1.5, a, a / 2, 3 * i] for i, a in enumerate(accuracies)]
     final = correct if correct is not None else [accuracies[-1]] * 50
     return RunResult(seed=seed, curve=np.array(curve), correct=np.array(final), informative=0.5, entropy=0.2, updates=9)
 
@@ -180,6 +180,9 @@ def test_costs_are_read_at_the_first_evaluation_that_gets_there() -> None:
         2100,
         float("inf"),
     )
+    assert r.interpolated_spent(0.35, "rollouts") == pytest.approx(50)
+    assert r.interpolated_spent(0.6, "tokens") == pytest.approx(1400 + 700 * 0.15 / 0.25)
+    assert (r.interpolated_spent(0.1, "rollouts"), r.interpolated_spent(0.71, "seconds")) == (0, float("inf"))
     assert r.accuracy_at("tokens", 1050) == pytest.approx(0.475)
     assert [r.accuracy_at("tokens", spent) for spent in (0, 1e9)] == [0.2, 0.7]
     assert r.mean_accuracy() == pytest.approx((0.35 + 0.475 + 0.575) / 3)

@@ -121,8 +121,9 @@ def _train(settings: TrainSettings, partial: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     shutil.rmtree(partial, ignore_errors=True)  # left by a comparison that was stopped
     outcome = run(
-        prepare(replace(settings, output=str(partial))), progress=lambda event, share: None, say=lambda text: None
-    )
+        prepare(replace(settings, output=str(partial))), progress=lambda event, share: None, say=lambda text: None,
+        report=False,
+    )  # fmt: skip
     if outcome.summary["status"] == "interrupted":
         shutil.rmtree(partial, ignore_errors=True)
         raise RunError("interrupted.")

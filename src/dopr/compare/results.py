@@ -15,7 +15,7 @@ from dopr.runlog import informative_share, read_events
 
 _RESAMPLES = 2000
 #: What a point of a curve holds, in order.
-CURVE = ("rollouts", "tokens", "seconds", "accuracy", "worst_skill")
+CURVE = ("rollouts", "tokens", "seconds", "accuracy", "worst_skill", "updates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class RunResult:
 
     Attributes:
         seed: Its seed.
-        curve: One row per evaluation, shape (evaluations, 5), columns as in ``CURVE``; no skills = NaN.
+        curve: One row per evaluation, shape (evaluations, 6), columns as in ``CURVE``; no skills = NaN.
         correct: Share of correct samples per held-out problem at the end, shape (problems,).
         informative: Share of groups with differing rewards.
         entropy: Mean token entropy in nats of the last tenth of the rounds; NaN if unknown.
@@ -45,6 +45,15 @@ class RunResult:
         reached = np.flatnonzero(self.curve[:, CURVE.index("accuracy")] >= target)
         return float(self.curve[reached[0], CURVE.index(column)]) if len(reached) else float("inf")
 
+    def interpolated_spent(self, target: float, column: str) -> float:
+        """The same on the line from the evaluation before, which favours no spacing of the evaluations."""
+        accuracy, cost = self.curve[:, CURVE.index("accuracy")], self.curve[:, CURVE.index(column)]
+        reached = np.flatnonzero(accuracy >= target)
+        if not len(reached) or not reached[0]:
+            return float(cost[0]) if len(reached) else float("inf")
+        i = int(reached[0])
+        return float(np.interp(target, accuracy[i - 1 : i + 1], cost[i - 1 : i + 1]))
+
     def accuracy_at(self, column: str, spent: float) -> float:
         """Accuracy when ``spent`` was spent in ``column``, between two evaluations on the line between them."""
         return float(np.interp(spent, self.curve[:, CURVE.index(column)], self.curve[:, CURVE.index("accuracy")]))
@@ -61,9 +70,9 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Compact plain values."""
-        digits = (0, 0, 2, 4, 4)
+        digits = (0, 0, 2, 4, 4, 0)
         curve = [
-            [None if np.isnan(v) else round(float(v), d) for v, d in zip(row, digits, strict=True)]
+            [None if np.isnan(v) else round(float(v), d or None) for v, d in zip(row, digits, strict=True)]
             for row in self.curve
         ]
         return {
@@ -77,6 +86,8 @@ class RunResult:
     def from_dict(cls, stored: Mapping[str, Any]) -> RunResult:
         """Back from ``as_dict``."""
         curve = np.array([[np.nan if v is None else v for v in row] for row in stored["curve"]], np.float64)
+        older = len(CURVE) - curve.shape[1]  # results stored before a column was added
+        curve = np.pad(curve, ((0, 0), (0, older)), constant_values=np.nan)
         entropy, select = (float("nan") if stored.get(k) is None else float(stored[k]) for k in ("entropy", "select"))
         return cls(
             seed=stored["seed"], curve=curve, correct=np.array(stored["correct"], np.float64),
@@ -92,7 +103,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
     late = [p["entropy"] for e in rounds[-max(1, len(rounds) // 10) :] for p in e["picks"] if p["entropy"] is not None]
     curve = [
         [e["spent"]["rollouts"], e["spent"]["tokens"], e["spent"]["seconds"], e["accuracy"],
-         min(e["by_skill"].values()) if e["by_skill"] else np.nan]
+         min(e["by_skill"].values()) if e["by_skill"] else np.nan, e["spent"]["updates"]]
         for e in evaluations
     ]  # fmt: skip
     last = evaluations[-1]

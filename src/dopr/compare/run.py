@@ -107,7 +107,7 @@ def _tuned(directory: Path, arms: Sequence[Arm], tuning: Sequence[Job]) -> dict[
             found.append((0.0, arm, arm.rates[len(arm.rates) // 2], False))
             continue
         rate, edge = choose_rate(runs)
-        tried[arm.name] = {f"{r:g}": tuning_score(results) for r, results in runs.items()}
+        tried[arm.name] = {f"{r:g}": round(tuning_score(results), 4) for r, results in runs.items()}
         found.append((tuning_score(runs[rate]), arm, rate, edge))
     _, arm, rate, edge = max(found, key=lambda one: one[0])
     return {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": tried}

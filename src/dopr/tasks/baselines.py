@@ -1,6 +1,6 @@
 """Recorded figures of batch GRPO on the packaged worlds, to hold a run against.
 
-The numbers are produced by ``benchmarks/baselines.py`` and stored with their seeds, intervals and budgets; nothing here
+The numbers are produced by ``benchmarks/suite.py`` and stored with their seeds, intervals and budgets; nothing here
 is typed in by hand.
 """
 

@@ -63,26 +63,28 @@ class Outcome:
 
     directory: Path
     summary: dict[str, Any]
-    report: Path
+    report: Path | None
 
 
-def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None]) -> Outcome:
+def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None], report: bool = True) -> Outcome:
     """Train as prepared.
 
     Args:
         prepared: The checked job.
         progress: Told after every update.
         say: Told one-line messages on what is going on.
+        report: Write the report page; ``dopr report`` makes it later.
 
     Raises:
         DoprError: The run cannot start or go on; a directory made for it is removed if nothing was trained.
     """
     directory = run_directory(prepared.settings)
     with in_use(directory, keep=prepared.settings.resume is not None):
-        return _run(prepared, directory, progress, say)
+        summary = _run(prepared, directory, progress, say)
+        return Outcome(directory=directory, summary=summary, report=write_report(directory) if report else None)
 
 
-def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[[str], None]) -> Outcome:
+def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
     settings = prepared.settings
     resuming = settings.resume is not None
     model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
@@ -149,7 +151,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     summary = _summary(prepared, trainer, callback, after, directory)
     if main:
         write_json(directory / SUMMARY, summary)
-    return Outcome(directory=directory, summary=summary, report=write_report(directory))
+    return summary
 
 
 def _resume(
