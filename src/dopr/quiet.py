@@ -32,8 +32,8 @@ def quiet_libraries() -> None:
 def uncollected() -> Iterator[None]:
     """For heavy imports: no garbage collection inside, and none of what exists at the end is ever walked again.
 
-    Importing torch, transformers and TRL makes 750,000 objects that stay; walking them over and over as they come is a
-    fifth of the time the imports take. For programs that import once and then work, not for use inside a library.
+    Importing torch, transformers and TRL makes 750,000 objects that stay; walking them over and over as they come is up to
+    a fifth of the time the imports take. For programs that import once and then work, not for use inside a library.
     """
     if not gc.isenabled():
         yield
