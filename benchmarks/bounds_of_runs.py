@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from suite import ARMS, BUDGETS, Stored, load
-from suite_page import target_of
+from suite_numbers import target_of
 
 from dopr import theory
 from dopr.compare.results import CURVE

@@ -2,6 +2,7 @@
 
     python benchmarks/suite.py                       run what is missing, then write the page (hours on two cores)
     python benchmarks/suite.py --world mixed         one world; --arm 'dopr*' those arms (labels, or arms as dopr compare takes them)
+    python benchmarks/suite.py --presets             also every other preset of dopr, with one tuning seed
     python benchmarks/suite.py --summarise           only the page again, from docs/results/suite.json
     python benchmarks/suite.py --estimate            only what there is to run, and roughly how long it takes
 
@@ -27,6 +28,7 @@ from dopr.compare.arms import make_arms, tuning_jobs
 from dopr.compare.results import RunResult
 from dopr.compare.run import RESULTS, compare
 from dopr.config import CompareSettings
+from dopr.selection import STRATEGIES
 from dopr.tasks.worlds import WORLD_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +49,7 @@ class SuiteArm:
     arm: str  # for dopr compare --strategies, without its budget
     size: int = 0  # position of its budget in BUDGETS
     tuning_seeds: int = 2
-    group: str = "baseline"  # or ablation
+    group: str = "baseline"  # or ablation, or preset: run only with --presets
 
     def on(self, world: str) -> str:
         """With its budget on a world, where that is not the common one."""
@@ -74,13 +76,18 @@ ARMS = (
             ("dopr without features", "dopr+features=none"),
             ("dopr with known skills", "dopr+features=category"),
             ("one random prompt + sequential + replay", "random-one+wrong_cap=32+replay=8"),
-            (
-                "batch GRPO 8 x 8 with dopr's other levers",
-                "dopr+option.random=true+prompts_per_round=8+wrong_cap=8+right_cap=8",
-            ),
+            ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+wrong_cap=8+right_cap=8"),
         )
     ),
-)
+    *(
+        SuiteArm(
+            label=f"{name} (told the skills)" if cls.needs else name, arm=name, tuning_seeds=1, group="preset",
+            size=int(cls.default_prompts_per_round >= 4),
+        )
+        for name, cls in STRATEGIES.items()
+        if name not in ("dopr", "uniform", "dapo", "greso", "mopps", "random-one", "one-shot")
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,13 +234,16 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path.home() / ".cache" / "dopr" / "suite", help="where the runs are kept"
     )
+    parser.add_argument("--presets", action="store_true", help="also the presets that are no baseline here")
     parser.add_argument("--summarise", action="store_true")
     parser.add_argument("--estimate", action="store_true")
     options = parser.parse_args()
     patterns = options.arm or ["*"]
-    arms = [arm for arm in ARMS if any(fnmatch(arm.label, p) or fnmatch(arm.arm, p) for p in patterns)]
+    groups = ("baseline", "ablation", *(["preset"] if options.presets else []))  # what the claims need comes first
+    among = [arm for arm in ARMS if arm.group in groups]
+    arms = [arm for arm in among if any(fnmatch(arm.label, p) or fnmatch(arm.arm, p) for p in patterns)]
     if not arms:
-        parser.error(f"no arm is called like {', '.join(patterns)}; there are: {'; '.join(arm.label for arm in ARMS)}")
+        parser.error(f"no arm is called like {', '.join(patterns)}; there are: {'; '.join(arm.label for arm in among)}")
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     worlds = options.world or list(WORLD_NAMES)
     if options.estimate:
@@ -244,7 +254,7 @@ def main() -> None:
         print(f"about {total / 60:.0f} min on two cores")
         return
     if not options.summarise:
-        for group in ("baseline", "ablation"):  # what the claims need comes first
+        for group in groups:
             for world in worlds:
                 run_world(world, [arm for arm in arms if arm.group == group], options.work)
     from suite_page import write

@@ -1,31 +1,25 @@
-"""The suite's page, figure and packaged baseline figures, from its stored results. Called by suite.py."""
+"""The suite's page, from its stored results. Called by suite.py."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from suite import ARMS, BATCH, BUDGETS, COMMON, ONE, OURS, ROOT, SEEDS, TUNED, Results, Stored, command_of
+from suite import ARMS, BATCH, BUDGETS, COMMON, ONE, OURS, ROOT, SEEDS, TUNED, Results, command_of
+from suite_files import draw, write_baselines
+from suite_numbers import Floats, World, at_equal, end, floor_of, ratio_to, scores_of, spent, target_of
 
-from dopr import theory
 from dopr.compare.page import cell, number, percent
-from dopr.compare.results import CURVE, RunResult, mean_over, spent_interval, verdict
-from dopr.compare.scores import Ratio, cost_ratio, over_worlds, scores, share_of_gain
+from dopr.compare.results import CURVE, mean_over, spent_interval, verdict
+from dopr.compare.scores import Ratio, over_worlds, share_of_gain
 from dopr.metrics import Interval, bootstrap
 from dopr.tasks.tiny import measured_success
 from dopr.tasks.worlds import WORLD_NAMES, world_info
 
 PAGE = ROOT / "docs" / "results" / "suite.md"
-FIGURE = ROOT / "docs" / "results" / "suite.svg"
-BASELINES = ROOT / "src" / "dopr" / "assets" / "baselines.json"
 ORDER = [arm.label for arm in ARMS]
 ABLATED = [OURS, *(arm.label for arm in ARMS if arm.group == "ablation")]
 HIDDEN, KNOWN, BLIND = OURS, "dopr with known skills", "dopr without features"
-
-World = dict[str, Stored]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def write(results: Results) -> None:
@@ -43,7 +37,8 @@ def write(results: Results) -> None:
 
 
 def introduction(worlds: Results) -> list[str]:
-    missing = [name for name in WORLD_NAMES if not all(arm.label in worlds.get(name, {}) for arm in ARMS)]
+    needed = [arm.label for arm in ARMS if arm.group != "preset"]
+    missing = [name for name in WORLD_NAMES if not all(label in worlds.get(name, {}) for label in needed)]
     commits = sorted({kept.commit for arms in worlds.values() for kept in arms.values()})
     lines = [
         "# The benchmark suite", "",
@@ -74,62 +69,6 @@ def introduction(worlds: Results) -> list[str]:
     return [*lines, ""]
 
 
-# -- arithmetic on one world ---------------------------------------------------------------------------------------
-
-
-def end(run: RunResult, column: str) -> float:
-    return float(run.curve[-1, CURVE.index(column)])
-
-
-def target_of(arms: World) -> float | None:
-    """Final accuracy of the batch reference minus one point."""
-    if BATCH not in arms:
-        return None
-    return float(np.mean([r.correct.mean() for r in arms[BATCH].runs])) - 0.01
-
-
-def spent(kept: Stored, target: float, column: str) -> list[float]:
-    return [run.interpolated_spent(target, column) for run in kept.runs]
-
-
-def ratio_to(arms: World, other: str, label: str, target: float, column: str = "rollouts") -> Ratio | None:
-    """How many times more ``other`` spent than ``label`` to the target."""
-    if other not in arms or label not in arms:
-        return None
-    budget = float(np.mean([end(run, column) for run in arms[other].runs]))
-    mine = spent(arms[label], target, column)
-    return cost_ratio(spent(arms[other], target, column), mine, budget=budget)
-
-
-def at_equal(arms: World, label: str, column: str, limit: float) -> tuple[Interval, Interval | None]:
-    """Accuracy at ``limit``, and its difference to the batch reference, paired by seed."""
-    mine = np.array([run.accuracy_at(column, limit) for run in arms[label].runs])
-    accuracy = bootstrap(mine, rng=np.random.default_rng(0))
-    if BATCH not in arms or label == BATCH:
-        return accuracy, None
-    theirs = np.array([run.accuracy_at(column, limit) for run in arms[BATCH].runs])
-    return accuracy, bootstrap(mine - theirs, rng=np.random.default_rng(0))
-
-
-def scores_of(world: str, arms: World) -> dict[str, Floats]:
-    """Each arm's scores by seed; see ``dopr.compare.scores``."""
-    base = float(
-        np.mean([kept.runs[i].curve[0, CURVE.index("accuracy")] for kept in arms.values() for i in range(SEEDS)])
-    )
-    return scores(
-        {label: [run.mean_accuracy(BUDGETS[world][0]) for run in kept.runs] for label, kept in arms.items()}, base
-    )
-
-
-def floor_of(world: str, target: float) -> float:
-    """T5: rollouts until enough skills have shown a first success."""
-    info, measured = world_info(world), measured_success(world)
-    found = theory.elicitation_floor(
-        [measured[s.name].rate for s in info.skills], target, weights=[s.frequency for s in info.skills]
-    )
-    return found.rollouts
-
-
 # -- text ----------------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +78,12 @@ def show_ratio(ratio: Ratio | None) -> str:
     if ratio.estimate == 0:
         return "not reached"
     return f"{'at least ' if ratio.at_least else ''}{ratio.estimate:.1f} [{ratio.low:.1f}, {ratio.high:.1f}]"
+
+
+def of_floor(costs: Sequence[float], floor: float) -> str:
+    """Median cost as a multiple of T5's floor."""
+    middle = float(np.median(costs))
+    return f"{middle / floor:.1f}" if floor and np.isfinite(middle) else ""
 
 
 def show(interval: Interval | None, form: str = ".1%") -> str:
@@ -176,7 +121,7 @@ def world_section(name: str, arms: World) -> list[str]:
             others = [("", "") if label == other else (other, "") for other in (BATCH, TUNED, ONE)]
             ratios = [show_ratio(ratio_to(arms, other, label, target)) if other else "" for other, _ in others]
             clock = "" if label == BATCH else show_ratio(ratio_to(arms, BATCH, label, target, "seconds"))
-            used = "" if cost["rollouts"] is None or not floor else f"{cost['rollouts']['estimate'] / floor:.1f}"  # type: ignore[operator]
+            used = of_floor(spent(arms[label], target, "rollouts"), floor)
             rows.append([label, *(number(cost[c]) for c in cost), *ratios, clock, used])
         lines += table(
             ["arm", "rollouts", "tokens", "seconds", "updates", "x fewer rollouts than 64 x 8", "than tuned batch", "than one random prompt",
@@ -232,23 +177,24 @@ def headline(worlds: Results) -> list[str]:
         rows.append([
             name, f"{target:.1%}", number(cost), *(show_ratio(ratio_to(arms, other, OURS, target)) for other in (BATCH, TUNED, ONE)),
             show_ratio(ratio_to(arms, BATCH, OURS, target, "seconds")),
-            "" if cost is None or not floor else f"{cost['estimate'] / floor:.1f}",  # type: ignore[operator]
-            show(final, "+.1%"), f"{np.mean([run.select for run in arms[OURS].runs]):.2%}",
+            of_floor(spent(arms[OURS], target, "rollouts"), floor), show(final, "+.1%"), f"{np.mean([run.select for run in arms[OURS].runs]):.2%}",
         ])  # fmt: skip
     if not rows:
         return []
     return [
         "## dopr at a glance", "",
         *table(
-            ["world", "target", "rollouts to it", "x fewer than 64 x 8", "than tuned batch", "than one random prompt", "x less time than 64 x 8",
-             "used / T5", "final accuracy (at its smaller budget) minus that of 64 x 8", "selection's share"], rows,
+            ["world", "target", "rollouts to it", "x fewer than 64 x 8 (goal 20)", "than tuned batch (goal 8)", "than one random prompt (goal 3)",
+             "x less time than 64 x 8 (goal 5)", "used / T5 (goal 3)", "final accuracy, at its smaller budget, minus that of 64 x 8",
+             "selection's share of a round (goal below 1 %)"], rows,
         ),
     ]  # fmt: skip
 
 
 def mean_table(worlds: Results) -> list[str]:
-    """One score per arm over the worlds that every one of the shown arms has."""
-    complete = {name: scores_of(name, arms) for name, arms in worlds.items() if all(label in arms for label in ORDER)}
+    """One score per arm over the worlds that have every baseline, for the arms that all of these have."""
+    needed = [arm.label for arm in ARMS if arm.group == "baseline"]
+    complete = {name: scores_of(name, arms) for name, arms in worlds.items() if all(label in arms for label in needed)}
     lines = ["## Mean over worlds", ""] if complete else []
     if not complete:
         return lines
@@ -257,7 +203,8 @@ def mean_table(worlds: Results) -> list[str]:
         f"that world's best arm (1). Worlds count alike: {', '.join(complete)}. Differences to dopr are paired by seed.", "",
     ]  # fmt: skip
     rows = []
-    for label in sorted(ORDER, key=lambda one: -np.mean([found[one].mean() for found in complete.values()])):
+    labels = [label for label in ORDER if all(label in found for found in complete.values())]
+    for label in sorted(labels, key=lambda one: -np.mean([found[one].mean() for found in complete.values()])):
         mean = over_worlds([[found[label]] for found in complete.values()], lambda mine: mine)
         difference = over_worlds(
             [[found[label], found[OURS]] for found in complete.values()], lambda mine, ours: mine - ours
@@ -310,14 +257,20 @@ def features_table(worlds: Results) -> list[str]:
     for names in (*([name] for name in shown), list(shown)):
         values = [[shown[name][label] for label in (BLIND, HIDDEN, KNOWN)] for name in names]
         hidden, known = (over_worlds(values, gain) for gain in (_gain_of_hidden, _gain_of_known))
-        share = show(over_worlds(values, share_of_gain), ".0%") if known.low > 0 else "labels gain nothing for sure"
-        rows.append([names[0] if len(names) == 1 else "mean", show(hidden, "+.2f"), show(known, "+.2f"), share])
+        share = show(over_worlds(values, share_of_gain), ".0%") if known.low > 0 else "no gain of labels shown"
+        row = [names[0] if len(names) == 1 else "mean", show(hidden, "+.2f"), show(known, "+.2f"), share]
+        if all(ONE in worlds[name] for name in names):
+            values = [[shown[name][label] for label in (ONE, HIDDEN, KNOWN)] for name in names]
+            known = over_worlds(values, _gain_of_known)
+            row.append(show(over_worlds(values, share_of_gain), ".0%") if known.low > 0 else "no gain of labels shown")
+        rows.append([*row, ""][:5])
         if len(shown) == 1:
             break
     return [
         "## Without known skills", "",
-        "Gain in score over dopr without features: with the policy's hidden states (the default), and with the true skill of every prompt.", "",
-        *table(["world", "hidden states", "known skills", "share of the gain"], rows),
+        "Gain in score over dopr without features: with the policy's hidden states (the default), and with the true skill of every prompt. The last "
+        "column is the share of the gain over one random prompt.", "",
+        *table(["world", "hidden states", "known skills", "share of the gain (goal 80 %)", "of the gain over one random prompt"], rows),
     ]  # fmt: skip
 
 
@@ -327,70 +280,3 @@ def _gain_of_hidden(blind: Floats, hidden: Floats, known: Floats) -> Floats:
 
 def _gain_of_known(blind: Floats, hidden: Floats, known: Floats) -> Floats:
     return known - blind
-
-
-# -- files ---------------------------------------------------------------------------------------------------------
-
-
-def write_baselines(worlds: Results) -> None:
-    """Figures of the batch reference, for `dopr train` to print; worlds without results keep theirs."""
-    stored = json.loads(BASELINES.read_text())
-    for name, arms in worlds.items():
-        target = target_of(arms)
-        if target is None or spent_interval(spent(arms[BATCH], target, "rollouts")) is None:  # too few seeds got there
-            continue
-        stored["worlds"][name] = baseline_entry(arms[BATCH], target)
-        stored["command"] = "python benchmarks/suite.py"
-    BASELINES.write_text(json.dumps(stored, indent=1) + "\n")
-
-
-def baseline_entry(kept: Stored, target: float) -> dict[str, Any]:
-    def mean(value: Callable[[RunResult], float]) -> float:
-        return float(np.mean([value(run) for run in kept.runs]))
-
-    accuracy = bootstrap([run.correct.mean() for run in kept.runs], rng=np.random.default_rng(0))
-    grid = np.linspace(0, min(end(run, "rollouts") for run in kept.runs), 41)
-    return {
-        "name": BATCH, "learning_rate": kept.rate, "seeds": len(kept.runs), "target": round(target, 4),
-        "before": mean(lambda run: run.curve[0, CURVE.index("accuracy")]),
-        **{c: spent_interval([run.spent_at(target, c) for run in kept.runs]) for c in ("rollouts", "tokens", "seconds")},
-        "end": {
-            "accuracy": {"estimate": accuracy.estimate, "low": accuracy.low, "high": accuracy.high},
-            **{c: mean(lambda run, c=c: end(run, c)) for c in ("rollouts", "tokens", "seconds", "updates")},
-        },
-        "curve": [[round(float(at)), round(mean(lambda run, at=at: run.accuracy_at("rollouts", at)), 4)] for at in grid],
-    }  # fmt: skip
-
-
-def draw(worlds: Results) -> None:
-    """Accuracy against rollouts: mean over seeds, the range over seeds behind dopr and the reference."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "dopr"
-    from matplotlib import pyplot as plt
-
-    shown = [arm.label for arm in ARMS if arm.group == "baseline"]
-    fig, axes = plt.subplots(1, len(worlds), figsize=(4.4 * len(worlds), 4.2), squeeze=False)
-    for ax, (name, arms) in zip(axes[0], worlds.items(), strict=True):
-        for colour, label in enumerate(shown):
-            if label not in arms:
-                continue
-            runs = arms[label].runs
-            grid = np.geomspace(40, min(end(run, "rollouts") for run in runs), 60)
-            curves = np.array([[run.accuracy_at("rollouts", at) for at in grid] for run in runs])
-            bold = label in (OURS, BATCH)
-            ax.plot(
-                grid, curves.mean(0), label=label, color=f"C{colour}", lw=2.4 if bold else 1.1, zorder=3 if bold else 2
-            )
-            if bold:
-                ax.fill_between(grid, curves.min(0), curves.max(0), color=f"C{colour}", alpha=0.15, lw=0)
-        target = target_of(arms)
-        if target is not None:
-            ax.axhline(target, color="grey", lw=0.8, ls="--")
-        ax.set(xscale="log", xlabel="rollouts", title=name, ylim=(0, 1))
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("held-out accuracy")
-    axes[0][0].legend(frameon=False, fontsize=7)
-    fig.tight_layout()
-    fig.savefig(FIGURE, metadata={"Date": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,18 +27,19 @@ def suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     monkeypatch.setattr(suite, "STORE", tmp_path / "suite.json")
     yield suite
-    for name in ("suite", "suite_page"):
+    for name in ("suite", "suite_page", "suite_numbers", "suite_files"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture
 def page(suite: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    import suite_files
     import suite_page
 
     monkeypatch.setattr(suite_page, "PAGE", tmp_path / "suite.md")
-    monkeypatch.setattr(suite_page, "FIGURE", tmp_path / "suite.svg")
+    monkeypatch.setattr(suite_files, "FIGURE", tmp_path / "suite.svg")
     (tmp_path / "baselines.json").write_text(json.dumps({"command": "old", "worlds": {"mixed": {"kept": True}}}))
-    monkeypatch.setattr(suite_page, "BASELINES", tmp_path / "baselines.json")
+    monkeypatch.setattr(suite_files, "BASELINES", tmp_path / "baselines.json")
     return suite_page
 
 
@@ -138,7 +140,7 @@ def test_the_floor_follows_the_skills_shares(page: ModuleType) -> None:
 
 
 def test_the_page_is_written_from_the_store_alone_and_baselines_of_other_worlds_stay(
-    suite: ModuleType, page: ModuleType
+    suite: ModuleType, page: ModuleType, tmp_path: Path
 ) -> None:
     suite.save({LATENT: world(suite)})
     page.write(suite.load())
@@ -152,7 +154,7 @@ def test_the_page_is_written_from_the_store_alone_and_baselines_of_other_worlds_
         tables = [*tables[:-1], [*tables[-1], line]] if line.startswith("|") else [*tables, []]
     for rows in tables:
         assert len({row.replace("\\|", "").count("|") for row in rows}) <= 1
-    baselines = json.loads(page.BASELINES.read_text())
+    baselines = json.loads((tmp_path / "baselines.json").read_text())
     assert baselines["worlds"]["mixed"] == {"kept": True}
     entry = baselines["worlds"][LATENT]
     assert entry["seeds"] == 5
@@ -161,3 +163,53 @@ def test_the_page_is_written_from_the_store_alone_and_baselines_of_other_worlds_
     assert 0 < entry["before"] < entry["target"] < entry["end"]["accuracy"]["estimate"] <= 1
     page.write({})
     assert "Nothing has been run yet" in page.PAGE.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_a_small_suite_runs_goes_on_where_it_stopped_and_refuses_other_sources(tmp_path: Path) -> None:
+    """Two arms, one seed, 160 rollouts, 16 held-out problems; the second start finds everything done."""
+    code = f"""
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import suite
+suite.SEEDS = 1
+suite.COMMON |= {{"seeds": 1, "evaluations": 2, "eval_problems": 16}}
+suite.BUDGETS = {{name: (160, 160, 160) for name in suite.BUDGETS}}
+suite.STORE = Path("suite.json")
+suite.ARMS = tuple(
+    replace(arm, tuning_seeds=1, size=0, arm=arm.arm.replace("4|8|16|32", "2|4"))
+    for arm in suite.ARMS if arm.label in (suite.OURS, suite.TUNED)
+)
+import suite_files, suite_page
+suite_page.PAGE, suite_files.FIGURE, suite_files.BASELINES = Path("suite.md"), Path("suite.svg"), Path("baselines.json")
+suite_files.BASELINES.write_text('{{"worlds": {{}}}}')
+suite.source_hash, suite.commit = lambda: "changed" if "changed" in given else "as it was", lambda: "abc"
+given, sys.argv = sys.argv, ["suite.py", "--world", "shared-skill", "--work", "work"]
+suite.main()
+"""
+
+    def start(*arguments: str, code_: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code_, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    first = start()
+    assert "9/9" in first
+    kept = json.loads((tmp_path / "suite.json").read_text())["shared-skill"]
+    assert set(kept) == {"dopr", "batch GRPO, batch size tuned"}
+    tuned = kept["batch GRPO, batch size tuned"]
+    assert set(tuned["tried"]) == {"uniform+prompts_per_round=2", "uniform+prompts_per_round=4"}
+    assert tuned["chosen"] in tuned["tried"]
+    for arm in kept.values():
+        assert [len(run["correct"]) for run in arm["runs"]] == [16]
+        assert arm["runs"][0]["curve"][-1][0] >= 160
+    assert "## shared-skill" in (tmp_path / "suite.md").read_text()
+    again = start()
+    assert "lr0" not in again
+    assert json.loads((tmp_path / "suite.json").read_text())["shared-skill"] == kept
+    assert "holds runs of other sources of dopr" in start("changed", code_=1)
