@@ -38,7 +38,7 @@ BUDGETS = {name: (1000, 2400, 6400) if name == "shared-skill" else (2500, 6000, 
 SEEDS = 5
 COMMON: dict[str, Any] = {"evaluations": 25, "eval_problems": 256, "warn_constant": 0, "probe": 0, "seeds": SEEDS}
 # Measured with two runs side by side on two cores: seconds per rollout at the three sizes, and per run.
-PER_ROLLOUT, PER_RUN = (0.0068, 0.0024, 0.0019), 4.0
+PER_ROLLOUT, PER_RUN = (0.0068, 0.0024, 0.0019), 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
