@@ -56,8 +56,11 @@ def draw(worlds: Results) -> None:
     from matplotlib import pyplot as plt
 
     shown = [arm.label for arm in ARMS if arm.group == "baseline"]
-    fig, axes = plt.subplots(1, len(worlds), figsize=(4.4 * len(worlds), 4.2), squeeze=False)
-    for ax, (name, arms) in zip(axes[0], worlds.items(), strict=True):
+    rows = -(-(len(worlds) + 1) // 3)  # three side by side, the last one for the legend
+    fig, axes = plt.subplots(rows, 3, figsize=(13, 4 * rows), squeeze=False)
+    for ax in axes.flat[len(worlds) :]:
+        ax.axis("off")
+    for ax, (name, arms) in zip(axes.flat, worlds.items(), strict=False):
         for colour, label in enumerate(shown):
             if label not in arms:
                 continue
@@ -76,6 +79,6 @@ def draw(worlds: Results) -> None:
         ax.set(xscale="log", xlabel="rollouts", title=name, ylim=(0, 1))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("held-out accuracy")
-    axes[0][0].legend(frameon=False, fontsize=7)
+    axes.flat[-1].legend(*axes[0][0].get_legend_handles_labels(), frameon=False, loc="center")
     fig.tight_layout()
     fig.savefig(FIGURE, metadata={"Date": None})
