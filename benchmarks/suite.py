@@ -24,6 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import dopr
 from dopr.compare.arms import make_arms, tuning_jobs
 from dopr.compare.results import RunResult
 from dopr.compare.run import RESULTS, compare
@@ -170,7 +171,10 @@ def source_hash() -> str:
 
 
 def check_sources(work: Path, world: str) -> None:
-    """Refuse to go on with runs that another rule made."""
+    """Refuse to go on with runs that another rule made, and to run another checkout's rule."""
+    package = Path(dopr.__file__).resolve().parent
+    if package != ROOT / "src" / "dopr":
+        raise SystemExit(f"dopr is imported from {package}, not from this checkout. Set PYTHONPATH={ROOT / 'src'}.")
     marker = work / f"{world}.sources"
     if not marker.exists() and not (work / world).exists():
         work.mkdir(parents=True, exist_ok=True)
