@@ -35,7 +35,7 @@ from dopr.tasks.worlds import WORLD_NAMES
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "docs" / "results" / "suite.json"
 # Rollouts with one prompt per update, with batches of 4 to 32 prompts, and with 64; a world that is soon mastered needs fewer.
-BUDGETS = {name: (1000, 2400, 6400) if name == "shared-skill" else (2500, 6000, 16000) for name in WORLD_NAMES}
+BUDGETS = {name: (800, 2000, 6400) if name == "shared-skill" else (1500, 4000, 12000) for name in WORLD_NAMES}
 SEEDS = 5
 COMMON: dict[str, Any] = {"evaluations": 25, "eval_problems": 256, "warn_constant": 0, "probe": 0, "seeds": SEEDS}
 # Measured with two runs side by side on two cores: seconds per rollout at the three sizes, and per run.
@@ -49,7 +49,7 @@ class SuiteArm:
     label: str
     arm: str  # for dopr compare --strategies, without its budget
     size: int = 0  # position of its budget in BUDGETS
-    tuning_seeds: int = 2
+    tuning_seeds: int = 1
     group: str = "baseline"  # or ablation, or preset: run only with --presets
 
     def on(self, world: str) -> str:
@@ -66,9 +66,9 @@ ARMS = (
     SuiteArm(label="GRESO 8 x 8", arm="greso+prompts_per_round=8", size=1),
     SuiteArm(label="MoPPS", arm="mopps"),
     SuiteArm(label=ONE, arm="random-one"),
-    SuiteArm(label="one fixed prompt", arm="one-shot", tuning_seeds=1),
+    SuiteArm(label="one fixed prompt", arm="one-shot"),
     *(
-        SuiteArm(label=label, arm=arm, tuning_seeds=1, group="ablation", size=int("prompts_per_round" in arm))
+        SuiteArm(label=label, arm=arm, group="ablation", size=int("prompts_per_round" in arm))
         for label, arm in (
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without survey and anchors", "dopr+option.anchors=0"),
@@ -82,7 +82,7 @@ ARMS = (
     ),
     *(
         SuiteArm(
-            label=f"{name} (told the skills)" if cls.needs else name, arm=name, tuning_seeds=1, group="preset",
+            label=f"{name} (told the skills)" if cls.needs else name, arm=name, group="preset",
             size=int(cls.default_prompts_per_round >= 4),
         )
         for name, cls in STRATEGIES.items()
