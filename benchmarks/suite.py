@@ -73,11 +73,13 @@ ARMS = (
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without survey and anchors", "dopr+option.anchors=0"),
             ("dopr without replay", "dopr+replay=0"),
-            ("dopr without sequential rollouts", "dopr+wrong_cap=8+right_cap=8"),
+            ("dopr without sequential rollouts", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
+            ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),
             ("dopr with known skills", "dopr+features=category"),
-            ("one random prompt + sequential + replay", "random-one+wrong_cap=32+replay=8"),
-            ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+wrong_cap=8+right_cap=8"),
+            ("one random prompt + sequential + replay", "random-one+chunk=2+right_cap=2+replay=8+replay_updates=1"),
+            ("batch GRPO 8 x 8 + replay", "uniform+prompts_per_round=8+replay=8+replay_updates=1"),
+            ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+chunk=8+right_cap=8"),
         )
     ),
     *(

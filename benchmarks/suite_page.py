@@ -50,10 +50,10 @@ def introduction(worlds: Results) -> list[str]:
     if worlds:
         lines += ["![held-out accuracy against rollouts](suite.svg)", ""]
     lines += [
-        f"Every arm: three learning rates on tuning seeds of their own (two, ablations one), the one with the largest area under the accuracy curve "
+        f"Every arm: three learning rates on a tuning seed of their own, the one with the largest area under the accuracy curve "
         f"then on {SEEDS} fresh seeds, which alone are reported. For the batch method of tuned size, sizes and rates are tuned together. "
-        f"{COMMON['eval_problems']} held-out problems with one sample each, {COMMON['evaluations']} evaluations along the way. Budgets: 2,500 rollouts "
-        "with one prompt per update, 6,000 with batches of 4 to 32 prompts, 16,000 with 64 (1,000, 2,400 and 6,400 on shared-skill, which is soon mastered). Accuracies between evaluations are interpolated. "
+        f"{COMMON['eval_problems']} held-out problems with one sample each, {COMMON['evaluations']} evaluations along the way. Budgets: {_budgets('mixed')} "
+        f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, and with 64. Accuracies between evaluations are interpolated. "
         "Costs are medians over seeds with their range, where the line to the first evaluation at the target crosses it; the target is the final accuracy of "
         f"{BATCH} minus one point. Ratios are of medians with a 95 % bootstrap interval over seeds; *at least* where most seeds of the other "
         "method did not get there and its whole budget stands in for the cost. Other intervals are 95 % bootstraps over seeds. Seconds are of "
@@ -67,6 +67,10 @@ def introduction(worlds: Results) -> list[str]:
         mastered = sum(s.frequency for s in info.skills if s.base_success >= 0.85)
         lines.append(f"| {name} | {info.summary} | {mean:.1%} | {hopeless:.0%} | {mastered:.0%} |")
     return [*lines, ""]
+
+
+def _budgets(world: str) -> str:
+    return ", ".join(f"{budget:,}" for budget in BUDGETS[world])
 
 
 # -- text ----------------------------------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ def mean_table(worlds: Results) -> list[str]:
     if not complete:
         return lines
     lines += [
-        f"The score of a run is its mean accuracy over the rollouts of the one-prompt budget (area under its curve up to 2,500, on shared-skill 1,000), as a share of the way from the base policy (0) to "
+        f"The score of a run is its mean accuracy over the rollouts of the one-prompt budget (area under its curve up to it), as a share of the way from the base policy (0) to "
         f"that world's best arm (1). Worlds count alike: {', '.join(complete)}. Differences to dopr are paired by seed.", "",
     ]  # fmt: skip
     rows = []

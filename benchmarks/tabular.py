@@ -14,7 +14,7 @@ from dopr.selection import SelectorConfig, make_selector
 from dopr.simulate import TabularWorld, run_tabular
 
 SEEDS, RATE, TARGET, BUDGET = range(12), 0.1, 0.8, 6000
-EXTRAS: dict[str, Any] = {"group_size": 4, "wrong_cap": 32, "right_cap": 8, "replay": 8}
+EXTRAS: dict[str, Any] = {"chunk": 2, "replay": 8, "replay_updates": 1}
 #: name: strategy, options of the rule, settings, noise on the one-hot skill features (None = no features)
 ARMS: dict[str, tuple[str, dict[str, Any], dict[str, Any], float | None]] = {
     "random-one, sequential and replay": ("random-one", {}, EXTRAS, None),
@@ -26,7 +26,11 @@ ARMS: dict[str, tuple[str, dict[str, Any], dict[str, Any], float | None]] = {
     "the same, without visit damping": ("dopr", {"visit_power": 0.0}, EXTRAS, 0.0),
     "the same, without headroom": ("dopr", {"headroom": False}, EXTRAS, 0.0),
     "the same, without replay": ("dopr", {}, {**EXTRAS, "replay": 0}, 0.0),
-    "the same, without sequential rollouts": ("dopr", {}, {**EXTRAS, "wrong_cap": 4, "right_cap": 4}, 0.0),
+    "the same, without replay updates": ("dopr", {}, {**EXTRAS, "replay_updates": 0}, 0.0),
+    "the same, four replay updates": ("dopr", {}, {**EXTRAS, "replay_updates": 4}, 0.0),
+    "the same, without survey and anchors": ("dopr", {"anchors": 0}, EXTRAS, 0.0),
+    "the same, without stages": ("dopr", {"progress": False}, EXTRAS, 0.0),
+    "the same, without sequential rollouts": ("dopr", {}, {**EXTRAS, "chunk": 8}, 0.0),
     "the same, 64 noisy clusters": ("dopr", {}, EXTRAS, 0.15),
     "the same, without features": ("dopr", {}, EXTRAS, None),
 }

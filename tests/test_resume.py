@@ -50,6 +50,13 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
         {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
     ),
     "survey and anchors": ({"dopr_options": {"survey": 1, "clusters": 3}, "reward": rarely_right}, 4, 5),
+    "replay updates and anchors": (
+        {"dopr_options": {"survey": 1, "clusters": 6}, "dopr_replay_updates": 2, "dopr_chunk": 2}, 4, 9,
+    ),
+    "replay updates and anchors, two updates per round": (
+        {"dopr_options": {"survey": 1, "clusters": 6}, "dopr_replay_updates": 1, "gradient_accumulation_steps": 2,
+         "steps_per_generation": 4, "per_device_train_batch_size": 2, "beta": 0.05}, 4, 8,
+    ),
     "dropped groups and refills": ({"dopr_strategy": "dapo", "per_device_train_batch_size": 8}, 5, 5),
 }  # fmt: skip
 
@@ -273,7 +280,7 @@ def test_state_of_another_version_is_refused(checkpointed: Path, tmp_path: Path)
     files.seal(path.parent)
     with pytest.raises(RunError, match="state of version 99"):
         trainer(tmp_path, max_steps=8, num_iterations=4).train(resume_from_checkpoint=True)
-    save_state(path, {"version": 1, "job": {}})
+    save_state(path, {"version": 2, "job": {}})
     files.seal(path.parent)
     with pytest.raises(RunError, match="not the state of such a run"):
         trainer(tmp_path, max_steps=8, num_iterations=4, dopr_force_resume=True).train(resume_from_checkpoint=True)

@@ -81,7 +81,7 @@ def test_every_arm_can_be_run_on_every_world_and_has_three_rates(suite: ModuleTy
             assert {len(one.rates) for one in made} == {3}
             assert {one.family for one in made} == {arm.on(name)}
     assert suite.SEEDS >= 5
-    assert all(arm.tuning_seeds >= 2 for arm in suite.ARMS if arm.group == "baseline" and arm.arm != "one-shot")
+    assert len({arm.tuning_seeds for arm in suite.ARMS}) == 1  # every arm is tuned with the same care
     assert len({arm.label for arm in suite.ARMS}) == len(suite.ARMS)
 
 
@@ -127,10 +127,11 @@ def test_differences_are_taken_at_equal_rollouts_and_at_equal_tokens(suite: Modu
 
 def test_the_score_is_the_area_under_the_curve_between_base_and_best(suite: ModuleType, page: ModuleType) -> None:
     found = page.scores_of(LATENT, world(suite))
-    best = (1400 * 0.55 + 1100 * 0.9) / 2500 - 0.2
+    upto = suite.BUDGETS[LATENT][0]
+    best = (1400 * 0.55 + (upto - 1400) * 0.9) / upto - 0.2
     assert found[suite.OURS].mean() == pytest.approx(1)
-    assert found[suite.ONE].mean() == pytest.approx(0.15 / best)
-    assert found[suite.BATCH].mean() == pytest.approx(0.3 * 2500 / 16000 / best)
+    assert found[suite.ONE].mean() == pytest.approx(0.15 * upto / 2500 / best)
+    assert found[suite.BATCH].mean() == pytest.approx(0.3 * upto / 16000 / best)
 
 
 def test_the_floor_follows_the_skills_shares(page: ModuleType) -> None:

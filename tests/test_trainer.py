@@ -165,7 +165,7 @@ def test_a_sequential_group_goes_on_until_it_is_mixed(tmp_path: Any) -> None:
         calls.append(len(completions))
         return [float(len(calls) % 3 == 0 and i == 0) for i in range(len(completions))]
 
-    t = trainer(tmp_path, reward=third_call_only, max_steps=2)
+    t = trainer(tmp_path, reward=third_call_only, max_steps=2, dopr_wrong_cap=16)
     t.train()
     events = read_events(tmp_path / "out")
     assert [e["picks"][0]["rollouts"] for e in events] == [12, 12]
@@ -174,14 +174,36 @@ def test_a_sequential_group_goes_on_until_it_is_mixed(tmp_path: Any) -> None:
 
 
 def test_caps_end_constant_groups(tmp_path: Any) -> None:
-    wrong = trainer(tmp_path / "w", reward=lambda completions, **_: [0.0] * len(completions), max_steps=1)
-    right = trainer(tmp_path / "r", reward=lambda completions, **_: [1.0] * len(completions), max_steps=1)
+    caps = {"dopr_wrong_cap": 16, "dopr_right_cap": 8, "max_steps": 1}
+    wrong = trainer(tmp_path / "w", reward=lambda completions, **_: [0.0] * len(completions), **caps)
+    right = trainer(tmp_path / "r", reward=lambda completions, **_: [1.0] * len(completions), **caps)
     for t in (wrong, right):
         t.train()
     assert wrong.last_round["picks"][0]["rollouts"] == 16  # four groups of four
     assert right.last_round["picks"][0]["rollouts"] == 8
     assert wrong.last_round["picks"][0]["outcome"] == "all_wrong"
     assert right.last_round["picks"][0]["outcome"] == "all_right"
+
+
+def test_by_default_two_rollouts_come_first_and_a_failing_group_grows_to_the_group_size(tmp_path: Any) -> None:
+    rounds: dict[float, int] = {}
+    for value in (0.0, 1.0):
+        t = trainer(tmp_path / f"{value}", reward=lambda completions, v=value, **_: [v] * len(completions),
+                    max_steps=1, dopr_chunk=None)  # fmt: skip
+        t.train()
+        rounds[value] = t.last_round["picks"][0]["rollouts"]
+    assert rounds == {0.0: 4, 1.0: 2}
+    calls: list[int] = []
+
+    def third_is_right(completions: list[str], **_: Any) -> list[float]:
+        calls.append(len(completions))
+        return [float(len(calls) == 2 and i == 0) for i in range(len(completions))]
+
+    t = trainer(tmp_path / "third", reward=third_is_right, max_steps=1, num_generations=8, per_device_train_batch_size=8,
+                dopr_chunk=2)  # fmt: skip
+    t.train()
+    assert calls == [2, 2]
+    assert t.last_round["picks"][0]["outcome"] == "mixed"
 
 
 def test_plain_groups_leave_trl_unchanged(tmp_path: Any) -> None:
@@ -229,7 +251,7 @@ def test_a_wide_group_is_thinned_to_the_rows_memory_was_sized_for(tmp_path: Any)
         return [float(lone_success.calls == 4 and i == 0) for i in range(len(completions))]
 
     lone_success.calls = 0
-    t = trainer(tmp_path, reward=lone_success, max_steps=1, dopr_replay=0)
+    t = trainer(tmp_path, reward=lone_success, max_steps=1, dopr_replay=0, dopr_wrong_cap=16)
     seen: list[Any] = []
     compute = t._compute_loss
     t._compute_loss = lambda model, inputs: (seen.append(dict(inputs)), compute(model, inputs))[1]

@@ -100,11 +100,19 @@ class TrainSettings(ProblemSettings):
     )
     group_size: int | None = _opt(None, "Rollouts per group G; default 8.")
     candidates: int | None = _opt(None, "Candidate batch to choose from; default: the smaller of 128 and the pool.")
+    chunk: int | None = _opt(
+        None,
+        "Rollouts generated at a time, until a group's rewards differ; default: 2 for dopr, the group size for others.",
+    )
     wrong_cap: int | None = _opt(
-        None, "Most rollouts of a prompt that keeps failing; the group size = no sequential rollouts."
+        None,
+        "Most rollouts of a prompt that keeps failing; with --chunk and --right-cap at the group size: plain groups.",
     )
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
+    replay_updates: int | None = _opt(
+        None, "Further updates per round from replayed successes alone, without rollouts; default: the strategy's."
+    )
     features: str = _opt(
         "hidden",
         "What a strategy that shares evidence knows of a prompt: hidden (the policy's hidden state), category (the problems' "

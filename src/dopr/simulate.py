@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.selection.anchors import anchor_advantage
 from dopr.selection.history import Floats
-from dopr.selection.memory import Success
+from dopr.selection.memory import LIKELY, Success
 from dopr.selection.selector import Selector
 
 
@@ -83,8 +82,9 @@ def run_tabular(
 ) -> TabularRun:
     """Train the tabular policy with ``selector`` until ``target`` mean success or ``budget`` rollouts.
 
-    GRPO advantages (reward minus group mean, over the group's standard deviation), Adam, one update per round; replayed
-    successes enter as rows with advantage 1, as in the real trainer.
+    GRPO advantages (reward minus group mean, over the group's standard deviation) and Adam; replayed successes enter as
+    rows with advantage 1, anchors by the gradient of their divergence, and updates from these alone follow each round, as in
+    the real trainer.
     """
     rng = np.random.default_rng([seed, 0x51])
     weights = np.zeros((world.dimensions, world.strategies))
@@ -109,17 +109,23 @@ def run_tabular(
             rows += [(skill, a, adv) for a, adv in zip(drawn, advantages, strict=True) if adv]
             entropy = float(-(probability * np.log(probability + 1e-12)).sum())
             selector.tell_entropy(pick.prompt_id, entropy)
+            base = np.empty((1, world.strategies), LIKELY)
+            base["token"], base["logp"] = np.arange(world.strategies), np.log(probability)
             for a, reward in zip(drawn, rewards, strict=True):
                 rollout = Success(pick.prompt_id, np.array([skill]), np.array([a]))
                 if reward:
                     selector.remember(rollout)
                 else:
-                    selector.witness(replace(rollout, anchor=float(np.log(probability[a]))))
-        rows += [_replayed(world, weights, success) for success in selector.replay()]
-        step += 1
-        gradient = _gradient(world, weights, rows)
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        weights += learning_rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+                    selector.witness(replace(rollout, base=base))
+        for update in range(1 + selector.replay_updates):
+            replayed = selector.replay()
+            if update and not replayed:
+                break
+            rows = rows * (update == 0) + [(int(s.prompt[0]), int(s.completion[0]), 1.0) for s in replayed]
+            step += 1
+            gradient = _gradient(world, weights, rows, selector.hold())
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            weights += learning_rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         success = _success(world, weights)
         if reached is None and success.mean() >= target:
             reached = spent
@@ -134,15 +140,6 @@ def run_tabular(
     )
 
 
-def _replayed(world: TabularWorld, weights: Floats, row: Success) -> tuple[int, int, float]:
-    """Skill, strategy and advantage of a replayed row."""
-    skill, strategy = int(row.prompt[0]), int(row.completion[0])
-    if row.anchor is None:
-        return skill, strategy, 1.0
-    now = np.log(_softmax(world.base_logits[skill] + world.features[skill] @ weights)[strategy])
-    return skill, strategy, float(anchor_advantage(np.array([now]), np.array([row.anchor]))[0])
-
-
 def _softmax(logits: Floats) -> Floats:
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
@@ -152,11 +149,22 @@ def _success(world: TabularWorld, weights: Floats) -> Floats:
     return _softmax(world.base_logits + world.features @ weights)[np.arange(len(world.right)), world.right]
 
 
-def _gradient(world: TabularWorld, weights: Floats, rows: list[tuple[int, int, float]]) -> Floats:
-    """Mean over rows of advantage times the gradient of the log-probability, shape (dimensions, strategies)."""
-    if not rows:
-        return np.zeros_like(weights)
-    skills, actions, advantages = (np.array(x) for x in zip(*rows, strict=True))
-    delta = -_softmax(world.base_logits[skills] + world.features[skills] @ weights)
-    delta[np.arange(len(rows)), actions] += 1
-    return world.features[skills].T @ (delta * advantages[:, None]) / len(rows)
+def _gradient(
+    world: TabularWorld, weights: Floats, rows: list[tuple[int, int, float]], anchors: list[Success]
+) -> Floats:
+    """Ascent direction, shape (dimensions, strategies): the mean over rows and anchors.
+
+    A row gives its advantage times the gradient of its log-probability, an anchor minus that of KL(pi_0 || pi).
+    """
+    gradient = np.zeros_like(weights)
+    if rows:
+        skills, actions, advantages = (np.array(x) for x in zip(*rows, strict=True))
+        delta = -_softmax(world.base_logits[skills] + world.features[skills] @ weights)
+        delta[np.arange(len(rows)), actions] += 1
+        gradient += world.features[skills].T @ (delta * advantages[:, None])
+    for anchor in anchors:
+        skill = int(anchor.prompt[0])
+        now = _softmax(world.base_logits[skill] + world.features[skill] @ weights)
+        if anchor.base is not None:
+            gradient += np.outer(world.features[skill], np.exp(anchor.base["logp"][0]) - now)
+    return gradient / max(1, len(rows) + len(anchors))

@@ -4,11 +4,11 @@ An update on one prompt moves the policy on all others. In our experiments a ski
 time was at zero when it was first rolled out, a hundred updates later, and then stayed locked: no rollout succeeded, so no
 group taught anything. Two cheap measures against it:
 
-*Survey*: before the first update every cluster of prompts is rolled out once or a few times. The successes are learned from at
-once; every posterior starts from a look at its cluster.
-*Anchors*: the survey's other rollouts, drawn from the base policy pi_0, are added to each update with ``anchor_advantage`` until
-their cluster has shown a success. In expectation that is a step down the gradient of KL(pi_0 || pi) on those prompts: it
-holds the policy there where it was, and costs no rollouts.
+*Survey*: the first four rounds roll out every cluster of prompts once or a few times, a quarter of them each. The successes are
+learned from at once; every posterior starts from a look at its cluster.
+*Anchors*: the survey's other rollouts, drawn from the base policy pi_0, are kept with its token distributions. Until their cluster
+has shown a success, each update also descends KL(pi_0 || pi) along some of them: exact over the tokens at every position, so that
+the likely wrong ways and the rare right one are held alike. That costs no rollouts.
 """
 
 from __future__ import annotations
@@ -20,26 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.selection.history import Floats, Group
+from dopr.selection.history import Group
 from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.rollouts import KEEP, Review
 from dopr.selection.selector import Selector
 from dopr.selection.settings import Pick, SelectorConfig
 
-_ROUNDING = 0.01  # nats
-_ENOUGH = 2.9  # fading weight of four groups: 1 + 0.8 + 0.64 + 0.512
-
-
-def anchor_advantage(log_probability: Floats, base: Floats) -> Floats:
-    """Advantage of anchor rows: 1 - pi(y) / pi_0(y), not below -1; all of shape (anchors,), logarithms in nats.
-
-    E_{y ~ pi_0} (1 - pi/pi_0) grad log pi = -grad KL(pi_0 || pi) - E_{y ~ pi} grad log pi, and the last term is 0. So the
-    update is unbiased up to the clipping, and vanishes where the policy has not moved: with advantage 1 a few samples would be
-    learned by heart instead. Differences below a hundredth of a nat count as none: they may be rounding, which Adam would
-    scale up to full steps where there is no other gradient.
-    """
-    moved = np.minimum(log_probability - base, 1.0)
-    return np.where(np.abs(moved) < _ROUNDING, 0.0, np.maximum(1.0 - np.exp(moved), -1.0))
+_STAGES = 4
 
 
 class AnchoredSelector(Selector):
@@ -52,8 +39,12 @@ class AnchoredSelector(Selector):
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
         super().__init__(ids, config, options)
         self.anchors = SuccessMemory(1)
-        self._survey = np.zeros(2)  # rollouts and successes of the survey
-        self._held = np.zeros(2)  # fading weight and success rate of the groups on anchored clusters since
+        self._left: list[int] = []  # clusters that the survey has yet to see
+        self._stage = 1  # clusters it sees per round
+        self._surveying = False
+        self._survey = np.zeros(2)  # rollouts and successes of its first round, before any update
+        self._transfer = np.zeros(2)  # fading weight, at most 1, and success rate of later first looks at clusters
+        self._failing: set[int] = set()  # clusters seen again after the survey
 
     @abstractmethod
     def memory_key(self, success: Success) -> int:
@@ -61,21 +52,28 @@ class AnchoredSelector(Selector):
 
     @property
     def survey_rollouts(self) -> int:
-        """Rollouts per cluster before the first update; 0 where there are no clusters or nothing is replayed."""
+        """Rollouts per cluster in the first four rounds; 0 where there are no clusters or nothing is replayed."""
         return self.options.survey if self.clustered and self.n_replay and self.options.anchors else 0
 
     @property
     def wants_rejected(self) -> bool:
-        """Whether the round in progress is the survey, whose rejected rollouts become anchors."""
-        return self.round == 1 and self.survey_rollouts > 0
+        """Whether the round in progress is one of the survey, whose rejected rollouts become anchors."""
+        return self._surveying
 
     def ask(self, exclude: Collection[int] = ()) -> list[Pick]:
-        """The survey first, one prompt of every cluster; then the strategy's own choice."""
-        if self.round or not self.survey_rollouts:
+        """The survey first, one prompt of every cluster, a quarter of them a round; then the strategy's own choice."""
+        if self.round == 0 and self.survey_rollouts:
+            members = self._members()
+            self._left = [int(c) for c in self.rng.permutation(self.n_clusters) if len(members[c])]
+            self._stage = -(-len(self._left) // _STAGES)
+            self.anchors = SuccessMemory(self.n_clusters * self.survey_rollouts)
+        self._surveying = bool(self._left)
+        if not self._surveying:
             return super().ask(exclude)
-        self.round = 1
-        rows = [int(self.rng.choice(members)) for members in self._members() if len(members)]
-        self.anchors = SuccessMemory(len(rows) * self.survey_rollouts)
+        self.round += 1
+        members = self._members()
+        now, self._left = self._left[: self._stage], self._left[self._stage :]
+        rows = [int(self.rng.choice(members[cluster])) for cluster in now]
         self.candidate_rows, self.candidate_scores = np.array(rows, np.int64), np.ones(len(rows))
         return [Pick(self._id(row), row, self.survey_rollouts, 1.0) for row in rows]
 
@@ -90,22 +88,27 @@ class AnchoredSelector(Selector):
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
     ) -> Group | None:
-        """Learn from a group; and let all anchors go once they hold the policy back.
-
-        Where one skill is shared by all, clusters succeed before their own first success is seen. If the latest groups on
-        anchored clusters gained more than half of what the survey left to gain, what is learned elsewhere serves them.
-        """
-        surveyed = self.wants_rejected
-        anchored = bool(self.anchors.count(int(self.labels[self._row(prompt_id)])))
+        """Learn from a group, and from groups on clusters without a success how far training elsewhere serves these."""
+        cluster = int(self.labels[self._row(prompt_id)])
+        first = self.round == 1 and self._surveying
+        locked = self._surveying or (bool(self.anchors.count(cluster)) and cluster not in self._failing)
         group = super().tell(prompt_id, rewards, answers)
-        if group is not None and surveyed:
+        if group is not None and first:
             self._survey += (group.n, group.n * group.rate)
-        elif group is not None and anchored:
-            self._held = 0.8 * self._held + (1.0, group.rate)
-            base = self._survey[1] / max(self._survey[0], 1.0)
-            if self._held[0] > _ENOUGH and self._held[1] / self._held[0] > (1 + base) / 2:
-                self.anchors = SuccessMemory(1)
+        elif group is not None and locked:
+            fade = 0.95**group.n
+            self._transfer = fade * self._transfer + (1 - fade) * np.array([1.0, group.rate])
+        if not self._surveying:
+            self._failing.add(cluster)
         return group
+
+    @property
+    def transfer(self) -> float:
+        """Share of what was left to gain that clusters gain by training elsewhere, before their first success; in [0, 1]."""
+        base = (self._survey[1] + 1.0) / (self._survey[0] + 4.0)
+        weight, total = self._transfer
+        gained = total + (1 - weight) * base - base
+        return float(np.clip(gained / (1.0 - base), 0.0, 1.0))
 
     def remember(self, success: Success) -> None:
         """Keep the success; its cluster needs no anchors any more."""
@@ -118,22 +121,39 @@ class AnchoredSelector(Selector):
         if self.wants_rejected and not self.memory.count(key):
             self.anchors.add(rejected, key)
 
-    def replay(self) -> list[Success]:
-        """Successes, and anchors of the clusters that have shown none."""
-        return super().replay() + self.anchors.draw(self.options.anchors if self.n_replay else 0, self.rng)
+    def hold(self) -> list[Success]:
+        """Some anchors of the clusters that have shown no success.
+
+        A cluster not tried again since the survey counts less the more such clusters turn out to succeed: where one skill is
+        shared by all, training elsewhere serves them, and anchors would only hold it back.
+        """
+        untried = (1.0 - self.transfer) ** 2  # in proportion, those left would still slow a shared skill down
+        weights = {key: 1.0 if key in self._failing else untried for key in self.anchors.used_keys()}
+        expected = sum(weights[key] * self.anchors.count(key) for key in weights)
+        n = min(self.options.anchors if self.n_replay else 0, round(expected))
+        return self.anchors.draw(
+            n, self.rng, lambda keys: np.array([weights[k] * self.anchors.count(k) + 1e-9 for k in keys])
+        )
 
     def metrics(self) -> dict[str, float]:
-        """Adds the number of anchors left."""
-        return super().metrics() | {"anchors": float(len(self.anchors))}
+        """Adds the number of anchors left, and the transfer."""
+        return super().metrics() | {"anchors": float(len(self.anchors)), "transfer": self.transfer}
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the anchors."""
-        held = {"survey": self._survey.copy(), "held": self._held.copy()}
-        return super().state_dict() | {"anchors": self.anchors.state_dict() | held}
+        seen = {
+            "left": np.array(self._left, np.int64), "stage": self._stage, "surveying": self._surveying,
+            "survey": self._survey.copy(), "transfer": self._transfer.copy(), "failing": np.array(sorted(self._failing), np.int64),
+        }  # fmt: skip
+        return super().state_dict() | {"anchors": self.anchors.state_dict() | seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
         super().load_state_dict(state)
-        self.anchors = SuccessMemory(max(1, len(state["anchors"]["ids"])))
-        self.anchors.load_state_dict(state["anchors"])
-        self._survey, self._held = (np.asarray(state["anchors"][k], np.float64).copy() for k in ("survey", "held"))
+        stored = state["anchors"]
+        self.anchors = SuccessMemory(max(1, self.n_clusters * self.options.survey))
+        self.anchors.load_state_dict(stored)
+        self._survey, self._transfer = (np.asarray(stored[k], np.float64).copy() for k in ("survey", "transfer"))
+        self._failing = {int(cluster) for cluster in stored["failing"]}
+        self._left, self._stage = [int(cluster) for cluster in stored["left"]], int(stored["stage"])
+        self._surveying = bool(stored["surveying"])

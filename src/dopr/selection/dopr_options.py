@@ -36,11 +36,13 @@ class DoprOptions:
         clusters: Clusters that share a posterior when features are given; ``None`` = one per eight prompts, at most
             64; 1 = pooled only.
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
+        progress: Judge a cluster that has shown a success by how such clusters did when seen again, and forget what it did
+            before. Default on.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
-        survey: Rollouts per cluster before the first update; 0 = none (see ``dopr.selection.anchors``).
-        anchors: Rows per update that hold clusters without a success yet where the base policy was; 0 = none, and no
-            survey. Default 8: on latent-strategy skills no longer lock.
+        survey: Rollouts per cluster in the first four rounds; 0 = none (see ``dopr.selection.anchors``).
+        anchors: Rollouts per update that hold clusters without a success yet where the base policy was; 0 = none, and no
+            survey. Default 16: on latent-strategy skills no longer lock; 8 and 32 were no better.
     """
 
     volatility: Volatility = "expected"
@@ -55,9 +57,10 @@ class DoprOptions:
     step: float = 0.3
     clusters: int | None = None
     prior_strength: float = 2.0
+    progress: bool = True
     balanced_replay: bool = True
     survey: int = 1
-    anchors: int = 8
+    anchors: int = 16
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):

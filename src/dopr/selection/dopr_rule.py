@@ -35,10 +35,10 @@ class Dopr(AnchoredSelector):
     Options = DoprOptions
     options: DoprOptions
     uses_features = True
-    # Sequential rollouts: wait up to four groups for a first success, but no longer than 8 rollouts for a failure.
-    default_wrong_cap_groups = 4
-    default_right_cap = 8
+    # Two rollouts tell whether a group teaches; one that fails goes on up to the group size, one that succeeds does not.
+    default_chunk = 2
     default_replay = 8
+    default_replay_updates = 1
 
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None) -> None:
         super().__init__(ids, config, options)
@@ -51,6 +51,8 @@ class Dopr(AnchoredSelector):
             History(size, forgetting=o.forgetting, step=o.step, per_prompt=level == 0)
             for level, size in enumerate((len(ids), self.n_clusters, 1))
         )
+        # Clusters before and after their first success, pooled (see ``_cluster_rates``).
+        self._stages = History(2, forgetting=o.forgetting, step=o.step)
         # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
         # prior worth two groups at concentration 2.
         self._dispersion = np.array([2 * 0.25 / 3, 2 * 0.25])
@@ -72,8 +74,12 @@ class Dopr(AnchoredSelector):
         """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
         cluster, round_ = int(self.labels[row]), self.round
         self._learn_dispersion(cluster, group)
-        for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0)):
+        before = self._unlocked[cluster]
+        levels = ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, int(before)))
+        for history, where in levels:
             history.observe(where, round_, group)
+        if self.options.progress and self._unlocked[cluster] and not before:
+            self._clusters.forget(cluster)
 
     def tell_entropy(self, prompt_id: str, entropy: float) -> None:
         """Update the running entropies at all three levels."""
@@ -130,10 +136,23 @@ class Dopr(AnchoredSelector):
         p[seen] = self._own_rates(rows[seen], p[seen], rng)
         return p
 
+    @property
+    def _unlocked(self) -> NDArray[np.bool_]:
+        """Which clusters have shown a success, shape (clusters,)."""
+        return self._clusters.rate_mean > 0
+
     def _cluster_rates(self, rng: np.random.Generator | None) -> Floats:
-        """Success rate of every cluster, shape (clusters,): posterior mean, or one draw."""
-        pool_s, pool_f = self._pool.counts(np.zeros(1, np.int64), self.round)
-        pooled = float((pool_s[0] + 1) / (pool_s[0] + pool_f[0] + 2))
+        """Success rate of every cluster, shape (clusters,): posterior mean, or one draw.
+
+        A first success is learned from, so what a cluster did before says little of what it does next. Its counts are
+        forgotten then, and its prior becomes how clusters did that were seen again after their first success.
+        """
+        s, f = (self._stages if self.options.progress else self._pool).counts(
+            np.arange(1 + self.options.progress), self.round
+        )
+        pooled = ((s + 1) / (s + f + 2))[
+            self._unlocked.astype(np.int64) if self.options.progress else np.zeros(self.n_clusters, np.int64)
+        ]
         s, f = self._clusters.counts(np.arange(self.n_clusters), self.round)
         m = self.options.prior_strength
         a, b = m * pooled + s, m * (1 - pooled) + f
@@ -221,8 +240,8 @@ class Dopr(AnchoredSelector):
         return self.success_probability(rows, None)
 
     def estimators(self) -> dict[str, History]:
-        """Prompt, cluster and pool levels."""
-        return {"prompts": self._prompts, "clusters": self._clusters, "pool": self._pool}
+        """Prompt, cluster and pool levels, and the stages of clusters."""
+        return {"prompts": self._prompts, "clusters": self._clusters, "pool": self._pool, "stages": self._stages}
 
     def state_dict(self) -> dict[str, Any]:
         """Adds cluster labels: features come from the base policy and cannot be recomputed after training."""

@@ -143,6 +143,10 @@ class History:
         old = self.entropy[row]
         self.entropy[row] = entropy if np.isnan(old) else old + self.step * (entropy - old)
 
+    def forget(self, row: int) -> None:
+        """Drop the success and failure counts of ``row``; visits and running averages stay."""
+        self.successes[row] = self.failures[row] = 0
+
     def counts(self, rows: Rows, round_: int) -> tuple[Floats, Floats]:
         """Success and failure counts of ``rows``, forgotten down to ``round_``; two arrays of shape (len(rows),)."""
         age = np.maximum(round_ - self.last_seen[rows], 0)

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from dopr.selection.history import Floats
 
+#: One likely token of the base policy and its log-probability (nats).
+LIKELY = np.dtype([("token", np.int32), ("logp", np.float32)])
+
 
 @dataclass(frozen=True, slots=True)
 class Success:
@@ -25,13 +28,14 @@ class Success:
         prompt_id: The prompt it answers.
         prompt: Prompt token ids, shape (prompt length,).
         completion: Completion token ids including the end token, shape (completion length,).
-        anchor: For an anchor, not a success: log-probability (nats) of the completion under the base policy.
+        base: For an anchor, not a success: the base policy's k likeliest tokens at each position of the completion, an
+            array of ``LIKELY`` of shape (completion length, k).
     """
 
     prompt_id: str
     prompt: NDArray[np.int64]
     completion: NDArray[np.int64]
-    anchor: float | None = None
+    base: NDArray[np.void] | None = None
 
 
 class SuccessMemory:
@@ -46,6 +50,14 @@ class SuccessMemory:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def items(self) -> list[Success]:
+        """All of them, oldest first."""
+        return [success for _, success in self._items]
+
+    def used_keys(self) -> list[int]:
+        """The keys in use, ascending."""
+        return sorted({key for key, _ in self._items})
 
     def count(self, key: int) -> int:
         """Successes under ``key``."""
@@ -84,21 +96,30 @@ class SuccessMemory:
         return [self._items[i][1] for i in chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat arrays: ids, keys, token ids end to end, and the lengths that cut them."""
+        """Flat arrays: ids, keys, token ids end to end and the lengths that cut them; the same for base distributions."""
         tokens = [t for _, s in self._items for t in (s.prompt, s.completion)]
+        bases = [np.empty((0, 0), LIKELY) if s.base is None else s.base for _, s in self._items]
         return {
             "ids": [s.prompt_id for _, s in self._items],
             "keys": np.array([key for key, _ in self._items], np.int64),
             "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
             "lengths": np.array([len(t) for t in tokens], np.int64),
-            "anchors": np.array([np.nan if s.anchor is None else s.anchor for _, s in self._items], np.float64),
+            "likely": np.concatenate([b["token"].ravel() for b in bases] or [np.empty(0, np.int32)]),
+            "logps": np.concatenate([b["logp"].ravel() for b in bases] or [np.empty(0, np.float32)]),
+            "widths": np.array([b.shape[1] for b in bases], np.int64),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the content by that of ``state_dict``."""
         parts = np.split(np.asarray(state["tokens"], np.int64), np.cumsum(state["lengths"])[:-1])
-        rows = zip(state["ids"], state["keys"], np.asarray(state["anchors"]).tolist(), strict=True)
+        widths = np.asarray(state["widths"], np.int64)
+        likely = np.empty(len(state["likely"]), LIKELY)
+        likely["token"], likely["logp"] = state["likely"], state["logps"]
+        bases = np.split(likely, np.cumsum(widths * np.asarray(state["lengths"], np.int64)[1::2])[:-1])
         self._items = [
-            (int(key), Success(str(prompt_id), parts[2 * i], parts[2 * i + 1], None if np.isnan(anchor) else anchor))
-            for i, (prompt_id, key, anchor) in enumerate(rows)
+            (
+                int(key),
+                Success(str(i), parts[2 * n], parts[2 * n + 1], bases[n].reshape(-1, widths[n]) if widths[n] else None),
+            )
+            for n, (i, key) in enumerate(zip(state["ids"], state["keys"], strict=True))
         ]

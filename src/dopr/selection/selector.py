@@ -28,7 +28,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class Selector(ABC):
@@ -59,10 +59,10 @@ class Selector(ABC):
     uses_features = False
     #: How often a round asks again for prompts to replace dropped ones.
     max_refills = 0
-    #: Defaults where the config says ``None``: caps as multiples of the group size, and replayed rows.
-    default_wrong_cap_groups = 1
-    default_right_cap = 0
+    #: Defaults where the config says ``None``: rollouts at a time (0 = the group size), replayed rows, updates from them alone.
+    default_chunk = 0
     default_replay = 0
+    default_replay_updates = 0
 
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
         self.ids, self.config = ids, config
@@ -84,11 +84,13 @@ class Selector(ABC):
         self.rng = np.random.default_rng([config.seed, 0xD0])
         self.round = 0
         self.scale = RewardScale()
-        wrong = config.wrong_cap or max(g, self.default_wrong_cap_groups * g)
+        chunk = config.chunk or min(self.default_chunk or g, g)
         self.rollouts = SequentialRollouts(
-            chunk=g, wrong_cap=wrong, right_cap=config.right_cap or max(g, self.default_right_cap)
+            chunk=chunk, wrong_cap=config.wrong_cap or max(g, chunk), right_cap=config.right_cap or chunk
         )
         self.n_replay = self.default_replay if config.replay is None else config.replay
+        updates = config.replay_updates
+        self.replay_updates = 0 if not self.n_replay else self.default_replay_updates if updates is None else updates
         self.memory = SuccessMemory(config.memory)
         self._metadata: dict[str, Sequence[Any]] = {}
         self.candidate_rows: Rows = np.empty(0, np.int64)
@@ -169,6 +171,10 @@ class Selector(ABC):
         """Verified successes to add to this update as positive examples."""
         return self.memory.draw(self.n_replay, self.rng, self.weigh_keys) if self.n_replay else []
 
+    def hold(self) -> list[Success]:
+        """Rollouts of the base policy along which this update keeps the policy where it was; none by default."""
+        return []
+
     def memory_key(self, success: Success) -> int:
         """What the success is filed under; by default all under one key."""
         return 0
@@ -188,8 +194,8 @@ class Selector(ABC):
         return chooser.argmax(scores, k, self.rng)
 
     def allocate(self, rows: Rows) -> Sequence[int] | NDArray[np.int64]:
-        """Rollouts to start with for each chosen row; by default the group size."""
-        return [self.config.group_size] * len(rows)
+        """Rollouts to start with for each chosen row; by default one chunk."""
+        return [self.rollouts.chunk] * len(rows)
 
     def predict(self, rows: Rows) -> Floats | None:
         """Expected success rate of ``rows``, shape (len(rows),); ``None`` where the strategy has no such estimate."""

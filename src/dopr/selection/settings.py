@@ -34,9 +34,12 @@ class SelectorConfig:
         group_size: Rollouts per group G, at least 2.
         prompts_per_round: Prompts chosen per round k, at least 1.
         candidates: Candidate batch B; ``None`` = the smaller of 128 and the pool.
+        chunk: Rollouts generated at a time, until the rewards of a group differ; ``None`` = the strategy's default.
         wrong_cap: Most rollouts of a group that keeps failing; ``None`` = the strategy's default.
         right_cap: Most rollouts of a group that keeps succeeding; ``None`` = the strategy's default.
         replay: Verified successes added to each update; ``None`` = the strategy's default.
+        replay_updates: Further updates per round from replayed rows alone, without rollouts; ``None`` = the strategy's
+            default, and none without ``replay``.
         memory: Verified successes kept for replay.
         seed: Seed of the candidate deal and of the strategy's own draws.
     """
@@ -44,9 +47,11 @@ class SelectorConfig:
     group_size: int = 8
     prompts_per_round: int = 1
     candidates: int | None = None
+    chunk: int | None = None
     wrong_cap: int | None = None
     right_cap: int | None = None
     replay: int | None = None
+    replay_updates: int | None = None
     memory: int = 64
     seed: int = 0
 
@@ -56,14 +61,22 @@ class SelectorConfig:
                 f"group size is {self.group_size}; a group-relative advantage needs at least 2 rollouts. "
                 "Set --group-size to 2 or more (8 is usual)."
             )
-        for name, least in (("prompts_per_round", 1), ("replay", 0), ("memory", 1), ("candidates", 1)):
+        for name, least in (
+            ("prompts_per_round", 1),
+            ("replay", 0),
+            ("replay_updates", 0),
+            ("memory", 1),
+            ("candidates", 1),
+            ("chunk", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+        start, what = (self.group_size, "group size") if self.chunk is None else (self.chunk, "chunk")
         for name in ("wrong_cap", "right_cap"):
             value = getattr(self, name)
-            if value is not None and value < self.group_size:
-                raise ConfigError(f"{name} is {value}, below the group size {self.group_size}; make it at least that.")
+            if value is not None and value < start:
+                raise ConfigError(f"{name} is {value}, below the {what} {start}; make it at least that.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ SETTINGS = (
     "epsilon", "epsilon_high", "delta", "scale_rewards", "reward_weights", "multi_objective_aggregation",
     "importance_sampling_level", "mask_truncated_completions", "top_entropy_quantile", "entropy_coef", "temperature",
     "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_length", "sync_ref_model", "dopr_strategy",
-    "dopr_candidates", "dopr_wrong_cap", "dopr_right_cap", "dopr_replay", "dopr_memory", "dopr_replay_weight",
+    "dopr_candidates", "dopr_chunk", "dopr_wrong_cap", "dopr_right_cap", "dopr_replay", "dopr_replay_updates", "dopr_memory", "dopr_replay_weight",
     "dopr_features", "dopr_options",
 )  # fmt: skip
 #: Of these, what shapes a buffered window: with any of them changed, it cannot be continued.

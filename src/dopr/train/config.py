@@ -31,6 +31,10 @@ class DoPRConfig(GRPOConfig):
     dopr_candidates: int | None = field(
         default=None, metadata={"help": "Candidate batch to choose from; default: the smaller of 128 and the pool."}
     )
+    dopr_chunk: int | None = field(
+        default=None,
+        metadata={"help": "Rollouts generated at a time, until a group's rewards differ. Default: the strategy's."},
+    )
     dopr_wrong_cap: int | None = field(
         default=None,
         metadata={
@@ -43,6 +47,12 @@ class DoPRConfig(GRPOConfig):
     dopr_replay: int | None = field(
         default=None,
         metadata={"help": "Verified successes added to each update; 0 = on-policy only. Default: the strategy's."},
+    )
+    dopr_replay_updates: int | None = field(
+        default=None,
+        metadata={
+            "help": "Further updates per round from replayed rows alone, without rollouts. Default: the strategy's."
+        },
     )
     dopr_memory: int = field(default=64, metadata={"help": "Verified successes kept for replay."})
     dopr_replay_weight: float = field(default=1.0, metadata={"help": "Advantage given to replayed successes."})
@@ -131,9 +141,11 @@ class DoPRConfig(GRPOConfig):
             group_size=self.num_generations,
             prompts_per_round=self.prompts_per_round,
             candidates=self.dopr_candidates,
+            chunk=self.dopr_chunk,
             wrong_cap=self.dopr_wrong_cap,
             right_cap=self.dopr_right_cap,
             replay=self.dopr_replay,
+            replay_updates=self.dopr_replay_updates,
             memory=self.dopr_memory,
             seed=self.seed,
         )

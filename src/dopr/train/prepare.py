@@ -113,9 +113,11 @@ def selector_config(settings: TrainSettings) -> SelectorConfig:
         group_size=8 if settings.group_size is None else settings.group_size,
         prompts_per_round=prompts_per_round(settings),
         candidates=settings.candidates,
+        chunk=settings.chunk,
         wrong_cap=settings.wrong_cap,
         right_cap=settings.right_cap,
         replay=settings.replay,
+        replay_updates=settings.replay_updates,
         seed=settings.seed,
     )
 

@@ -1,20 +1,17 @@
-"""Replayed rows of an update: verified successes, and anchors that hold the policy where training has not been."""
+"""What an update learns from besides its round's rollouts: replayed successes and anchors, and updates from them alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from dopr.selection.anchors import anchor_advantage
-from dopr.selection.memory import Success
+from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.settings import Pick
 from dopr.train.advantages import total_reward
-from dopr.train.rows import Batch, check_text_only, join, strip_padding, success_rows
+from dopr.train.anchoring import as_anchors, divergence
+from dopr.train.rows import Batch, check_text_only, join, no_rows, strip_padding, success_rows
 
 if TYPE_CHECKING:
     from dopr.train.round import Chunk
@@ -22,20 +19,31 @@ if TYPE_CHECKING:
 
 
 class Replayer:
-    """Offers a round's rollouts to the selector, and adds what the selector replays to the update.
+    """Offers rollouts to the selector, and adds to updates what the selector replays and holds.
 
     Args:
         trainer: The trainer, for its selector, policy and accelerator.
-        rows_per_process: Rows per forward pass that the user sized memory for.
+
+    Attributes:
+        held: Anchors of the update in progress.
+        due: Updates from replayed rows alone that are left before the next round.
     """
 
-    def __init__(self, trainer: DoPRTrainer, rows_per_process: int) -> None:
-        self.trainer, self.rows_per_process = trainer, rows_per_process
-        self.selector, self.accelerator = trainer.selector, trainer.accelerator
+    def __init__(self, trainer: DoPRTrainer) -> None:
+        self.trainer, self.selector, self.accelerator = trainer, trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.held: list[Success] = []
+        self.due = 0
+        self._columns: Batch = {}  # of the latest round's batch, without rows
 
-    def remember(self, chunks: Sequence[Chunk], picks: list[Pick]) -> None:
-        """Offer this round's verified successes to the selector, the same ones in the same order on every process."""
+    def remember(self, chunks: Sequence[Chunk], picks: list[Pick], rows: int) -> None:
+        """Offer this round's rollouts to the selector, the same ones in the same order on every process.
+
+        Args:
+            chunks: The rollouts.
+            picks: What they belong to.
+            rows: Rows per forward pass that the user sized memory for.
+        """
         if not self.selector.n_replay:
             return
         for chunk in chunks:
@@ -52,28 +60,27 @@ class Replayer:
                         self.selector.remember(rollout)
                     else:
                         rejected.append(rollout)
-            for rollout, anchor in zip(rejected, self._sequence_log_probabilities(rejected, chunk.batch), strict=True):
-                self.selector.witness(replace(rollout, anchor=anchor))
+            for anchor in as_anchors(self.trainer, rejected, rows):
+                self.selector.witness(anchor)
 
-    def _sequence_log_probabilities(self, rollouts: list[Success], template: Batch) -> list[float]:
-        """Log-probability (nats) of each completion under the current policy."""
-        out: list[float] = []
-        size = self.rows_per_process
-        for start in range(0, len(rollouts), size):
-            rows = success_rows(rollouts[start : start + size], template, self.trainer.pad_id, 1.0)
-            out += (self.trainer.log_probabilities(rows) * rows["completion_mask"]).sum(dim=1).tolist()
-        return out
+    def extend(self, batch: Batch) -> tuple[Batch, int]:
+        """A round's batch with replayed successes, and how many; anchors are held, further updates due."""
+        self.held, self.due = self.selector.hold(), self.selector.replay_updates
+        self._columns = no_rows(batch)
+        replayed = self.selector.replay()
+        return self._add(batch, replayed), len(replayed)
 
-    def _anchor_weights(self, replayed: list[Success], template: Batch) -> NDArray[np.float64]:
-        """Advantage of each anchor and 1 for each success; on every process alike, as a sharded model's forward must be."""
-        weights = np.ones(len(replayed))
-        anchors = [i for i, success in enumerate(replayed) if success.anchor is not None]
-        if anchors:
-            now = np.array(self._sequence_log_probabilities([replayed[i] for i in anchors], template))
-            weights[anchors] = anchor_advantage(now, np.array([replayed[i].anchor for i in anchors], np.float64))
-        return weights
+    def window(self) -> Batch | None:
+        """The batch of an update from replayed rows alone; ``None`` = it is time for a round."""
+        replayed = self.selector.replay() if self.due else []
+        batch = self._add(self._columns, replayed) if replayed else {}
+        if not batch or not len(batch["advantages"]):
+            self.due = 0
+            return None
+        self.held, self.due = self.selector.hold(), self.due - 1
+        return batch
 
-    def add(self, batch: Batch, replayed: list[Success]) -> Batch:
+    def _add(self, batch: Batch, replayed: list[Success]) -> Batch:
         """Append this process's share of the replayed successes and count the batch's tokens anew if its rows changed."""
         trainer = self.trainer
         parts = trainer.args.steps_per_generation
@@ -82,9 +89,46 @@ class Replayer:
             check_text_only(batch)
             mine = slice(self.rank * share, (self.rank + 1) * share)
             rows = success_rows(replayed[mine], batch, trainer.pad_id, trainer.args.dopr_replay_weight)
-            rows["advantages"] *= torch.from_numpy(self._anchor_weights(replayed, batch)[mine]).to(rows["advantages"])
             batch = join([batch, trainer.fill_log_probabilities(rows)], trainer.pad_id)
         if "num_items_in_batch" not in batch:
             mask = batch["completion_mask"] * batch.get("tool_mask", 1)
             batch["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
         return batch
+
+    def anchor_loss(self, model: Any, items: torch.Tensor, part: int) -> torch.Tensor | None:
+        """The anchors' term of a micro-batch's loss, in nats per completion token of the update; ``None`` without anchors.
+
+        Args:
+            model: The policy as the loss sees it.
+            items: Completion tokens of the update's other rows, over all processes.
+            part: Which of the update's micro-batches this is.
+        """
+        parts = self.trainer.args.steps_per_generation
+        share = len(self.held) // (self.world * parts)
+        if not share:
+            return None
+        first = (self.rank * parts + part) * share
+        tokens = sum(len(anchor.completion) for anchor in self.held)
+        total = divergence(self.trainer, model, self.held[first : first + share])
+        # Gradients are averaged over processes, sums over the update's micro-batches.
+        return total * self.world / (items + tokens)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What goes on after a checkpoint, as plain values and arrays."""
+        held = SuccessMemory(max(1, len(self.held)))
+        for anchor in self.held:
+            held.add(anchor)
+        columns = {
+            key: [str(value.dtype).removeprefix("torch."), *value.shape[1:]] for key, value in self._columns.items()
+        }
+        return {"due": self.due, "held": held.state_dict(), "columns": columns}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore."""
+        held = SuccessMemory(max(1, len(state["held"]["ids"])))
+        held.load_state_dict(state["held"])
+        self.held, self.due = held.items(), int(state["due"])
+        self._columns = {
+            key: torch.empty((0, *map(int, width)), dtype=getattr(torch, dtype), device=self.accelerator.device)
+            for key, (dtype, *width) in state["columns"].items()
+        }

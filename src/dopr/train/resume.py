@@ -21,6 +21,7 @@ from safetensors.torch import load_model, save_model
 from dopr.budget import Spent
 from dopr.errors import DoprError, RunError
 from dopr.train import checkpoint as files
+from dopr.train.replayer import Replayer
 from dopr.train.state import STATE_FILE, load_state, save_state
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ else:
 
 logger = logging.getLogger("dopr")
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 REFERENCE = "dopr_reference.safetensors"
 
 
@@ -38,6 +39,7 @@ class Resumable(_Base):
     """Mixin of ``DoPRTrainer``; everything it touches is set up there."""
 
     spent: Spent
+    replayer: Replayer
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """``Trainer.train``; ``True`` resumes from the last complete checkpoint in ``output_dir``.
@@ -116,7 +118,7 @@ class Resumable(_Base):
                 "version": STATE_VERSION, "job": self.job, "selector": self.selector.state_dict(),
                 "spent": self.spent.as_dict(), "round": self.round, "step": self._step, "inside_window": buffered is not None,
                 "watch": self.watch_state(), "rewards": self._reward_counts(), "metrics": dict(self._metrics["train"]),
-                "events": self.events.size if self.events else 0,
+                "events": self.events.size if self.events else 0, "replay": self.replayer.state_dict(),
             }  # fmt: skip
             save_state(Path(output_dir) / STATE_FILE, state)
 
@@ -183,6 +185,7 @@ class Resumable(_Base):
             if int(i) < len(self.reward_funcs) and hasattr(self.reward_funcs[int(i)], "counts"):
                 self.reward_funcs[int(i)].counts.update(counts)
         self._metrics["train"].update({name: list(values) for name, values in state["metrics"].items()})
+        self.replayer.load_state_dict(state["replay"])
         self._step = int(state["step"])
         self._buffered_inputs = None
         if not state["inside_window"]:

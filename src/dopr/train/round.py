@@ -16,7 +16,6 @@ from dopr.budget import Spent
 from dopr.runlog import informative_share
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.replayer import Replayer
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Round:
     labels: list[int | None]
     skills: list[str | None]
     replayed: int
+    held: int
     select_seconds: float
     generate_seconds: float
     entropies: dict[int, float] = field(default_factory=dict)
@@ -77,7 +77,8 @@ class Round:
         }
         return {
             "round": self.number, "step": step, "picks": picks, "candidates": self.candidates, "scores": self.scores,
-            "replayed": self.replayed, "seconds": {k: round(v, 6) for k, v in seconds.items()}, "spent": spent.as_dict(),
+            "replayed": self.replayed, "held": self.held, "seconds": {k: round(v, 6) for k, v in seconds.items()},
+            "spent": spent.as_dict(),
         }  # fmt: skip
 
 
@@ -116,7 +117,7 @@ class RoundRunner:
         self.trainer, self.generate, self.rows_per_process = trainer, generate, rows_per_process
         self.selector, self.accelerator = trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.replayer = Replayer(trainer, rows_per_process)
+        self.replayer = trainer.replayer
         self._rows: dict[int, dict[str, Any]] = {}
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
@@ -142,10 +143,9 @@ class RoundRunner:
         answers = _answers_of(chunks, len(picks))
         groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
-        self.replayer.remember(chunks, picks)
+        self.replayer.remember(chunks, picks, self.rows_per_process)
         batch = self._on_policy_rows(chunks, actions)
-        replayed = self.selector.replay()
-        batch = self.replayer.add(batch, replayed)
+        batch, replayed = self.replayer.extend(batch)
         spent = self.trainer.spent
         spent.rollouts += sum(map(len, rewards))
         spent.tokens += sum(tokens)
@@ -165,7 +165,8 @@ class RoundRunner:
             tokens=tokens,
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
-            replayed=len(replayed),
+            replayed=replayed,
+            held=len(self.replayer.held),
             select_seconds=selected - started,
             generate_seconds=generated - selected,
         )

@@ -32,7 +32,7 @@ def check_text_only(batch: Batch) -> None:
     if strange := sorted(set(batch) - _KNOWN):
         raise ConfigError(
             f"Sequential rollouts and replay work on text; this batch also holds {', '.join(strange)}. "
-            "Set dopr_wrong_cap and dopr_right_cap to num_generations and dopr_replay to 0."
+            "Set dopr_chunk, dopr_wrong_cap and dopr_right_cap to num_generations and dopr_replay to 0."
         )
 
 
@@ -55,6 +55,20 @@ def join(batches: Sequence[Batch], pad_id: int) -> Batch:
 def take(batch: Batch, rows: torch.Tensor) -> Batch:
     """The given rows, shape (kept,), in that order; scalars are dropped (recompute them)."""
     return {key: value[rows] for key, value in batch.items() if key not in _SCALAR_KEYS}
+
+
+def no_rows(batch: Batch) -> Batch:
+    """Its columns without rows, as a template for ``success_rows``."""
+    wide = {
+        key: min(value.shape[1], 2) if key in _SEQUENCE_OR_TOKEN_KEYS else 1
+        for key, value in batch.items()
+        if value.ndim == 2
+    }
+    return {
+        key: value[:0, : wide[key]] if key in wide else value[:0]
+        for key, value in batch.items()
+        if key not in _SCALAR_KEYS
+    }
 
 
 def fit_rows(

@@ -119,8 +119,8 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         "parameters": model.num_parameters(), "problems": len(prepared.problems), "held_out": prepared.held_out_from,
         "data_fingerprint": prepared.fingerprint, "model_fingerprint": trainer.job["model"], "chat": chat,
         "sampling": as_dict(sampling), "group_size": trainer.num_generations,
-        "wrong_cap": trainer.selector.rollouts.wrong_cap, "right_cap": trainer.selector.rollouts.right_cap,
-        "replay": trainer.selector.n_replay,
+        "chunk": trainer.selector.rollouts.chunk, "wrong_cap": trainer.selector.rollouts.wrong_cap, "right_cap": trainer.selector.rollouts.right_cap,
+        "replay": trainer.selector.n_replay, "replay_updates": trainer.selector.replay_updates,
     }  # fmt: skip
     config = {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()}
     checkpoint = None
@@ -198,8 +198,8 @@ def _trainer(
         "temperature": 1.0 if s.temperature is None else s.temperature, "top_p": s.top_p, "top_k": s.top_k,
         "reward_weights": list(s.reward_weight) or None, "seed": s.seed,
         "save_strategy": "steps" if s.save_every else "no", "save_steps": s.save_every or 500, "save_total_limit": 2,
-        "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_wrong_cap": s.wrong_cap,
-        "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_options": s.option or None,
+        "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_chunk": s.chunk, "dopr_wrong_cap": s.wrong_cap,
+        "dopr_right_cap": s.right_cap, "dopr_replay": s.replay, "dopr_replay_updates": s.replay_updates, "dopr_options": s.option or None,
         "dopr_events": str(directory / EVENTS), "dopr_warn_constant": s.warn_constant,
         "dopr_stop_constant": s.stop_constant, "dopr_stop_unscorable": s.stop_unscorable,
         "dopr_features": "none" if s.features == "none" else "hidden", "dopr_force_resume": s.force,

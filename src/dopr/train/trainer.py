@@ -35,6 +35,7 @@ from dopr.train.features import hidden_features
 from dopr.train.measure import draw
 from dopr.train.metadata import metadata_of
 from dopr.train.probe import KLProbe
+from dopr.train.replayer import Replayer
 from dopr.train.round import Round, RoundRunner
 from dopr.train.watching import Watching
 
@@ -161,6 +162,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self._captured_entropies: torch.Tensor | None = None
         self._captured_rewards: torch.Tensor | None = None
         self._captured_answers: list[str] = []
+        self.replayer = Replayer(self)
         self._set_up_watches()
         path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
         self.events = EventLog(path) if self.accelerator.is_main_process else None
@@ -174,7 +176,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
     # -- data: tickets instead of prompts ------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
-        """A dataloader of tickets; one epoch is as many rounds as it takes to deal every prompt as a candidate once."""
+        """A dataloader of tickets, one per generation window; as many an epoch as rounds deal every prompt once."""
         return self._get_dataloader(
             dataset=_Tickets(self.selector.plan.rounds_per_epoch),
             description="Training",
@@ -194,6 +196,9 @@ class DoPRTrainer(Watching, GRPOTrainer):
             return super()._generate_and_score_completions(inputs)
         self._finish_round()
         self.stopwatch.start(before=self.spent.seconds)
+        if (again := self.replayer.window()) is not None:
+            self._latest_mixed = False
+            return again
         self._give_features()
         started = time.perf_counter()
         self.round += 1
@@ -256,7 +261,12 @@ class DoPRTrainer(Watching, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._captured_entropies = None
         self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
-        return super()._compute_loss(model, inputs)
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if not self.model.training:
+            return loss
+        part = self._step % self.args.steps_per_generation
+        term = self.replayer.anchor_loss(model, inputs["num_items_in_batch"], part)
+        return loss if term is None else loss + term
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         out = super()._get_per_token_logps_and_entropies(*args, **kwargs)
