@@ -246,3 +246,16 @@ def test_replay_updates_follow_each_round_without_rollouts(tmp_path: Path) -> No
     )
     nothing.train()
     assert len(read_events(tmp_path / "wrong" / "out")) == 6  # with nothing to replay there is no update to make
+
+
+@pytest.mark.trl
+def test_replay_that_cannot_be_dealt_evenly_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from trl_kit import trainer
+
+    grid = {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 1, "max_steps": 1}
+    trainer(tmp_path / "few", dopr_replay=3, **grid)
+    assert "none would be replayed. Set dopr_replay to a multiple of 4." in caplog.text
+    caplog.clear()
+    trainer(tmp_path / "enough", dopr_replay=4, **grid)
+    assert caplog.text == ""

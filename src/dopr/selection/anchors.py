@@ -6,7 +6,8 @@ group taught anything. Two cheap measures against it:
 
 *Survey*: the first four rounds roll out every cluster of prompts once or a few times, a quarter of them each. The successes are
 learned from at once; every posterior starts from a look at its cluster.
-*Anchors*: the survey's other rollouts, drawn from the base policy pi_0, are kept with its token distributions. Until their cluster
+*Anchors*: the survey's other rollouts are kept with the token distributions they were drawn from, pi_0: the base policy's, or those of
+a few updates later. Until their cluster
 has shown a success, each update also descends KL(pi_0 || pi) along some of them: exact over the tokens at every position, so that
 the likely wrong ways and the rare right one are held alike. That costs no rollouts.
 """

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from transformers import TrainerCallback
 
 from dopr.errors import ConfigError
 from dopr.generation import Completion, Prompt, Sampling, generate
+from dopr.train.forward import completion_logits
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -119,10 +119,7 @@ class KLProbe(TrainerCallback):
         self, model: Any, rows: Sequence[tuple[list[int], Completion]], positions: Sequence[torch.Tensor]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Per row: log-probabilities over the vocabulary at ``positions``, and of each token of the completion."""
-        device, pad = next(model.parameters()).device, self.trainer.pad_id
         last = max(c.n_tokens for _, c in rows)
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hands arguments on
-        known = signature(base.forward).parameters
         size = max(1, _FORWARD // ((last + 1) * model.config.vocab_size))
         training = [module for module in model.modules() if module.training]
         model.eval()
@@ -130,19 +127,9 @@ class KLProbe(TrainerCallback):
         chosen: list[torch.Tensor] = []
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            width = max(len(ids) for ids, _ in part)
-            table = torch.full((len(part), width + last), pad, dtype=torch.long)
-            mask = torch.zeros_like(table)
-            for i, (ids, c) in enumerate(part):  # prompts end, and completions begin, at the same column
-                table[i, width - len(ids) : width + c.n_tokens] = torch.tensor([*ids, *c.token_ids])
-                mask[i, width - len(ids) : width + c.n_tokens] = 1
-            extra: dict[str, Any] = {
-                "position_ids": (mask.cumsum(1) - 1).clamp(min=0).to(device), "logits_to_keep": last + 1, "use_cache": False,
-            }  # fmt: skip
-            extra = {name: value for name, value in extra.items() if name in known}
             with torch.no_grad():
-                out = model(input_ids=table.to(device), attention_mask=mask.to(device), **extra)
-            logits = out.logits[:, -(last + 1) : -1].float() / self.trainer.temperature
+                logits = completion_logits(model, [(ids, c.token_ids) for ids, c in part], self.trainer.pad_id)
+            logits = logits.float() / self.trainer.temperature
             for i, (_, c) in enumerate(part):
                 row = torch.log_softmax(logits[i, : c.n_tokens].double(), dim=-1)
                 tokens = torch.tensor(c.token_ids, device=row.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from dopr.selection.settings import Pick
 from dopr.train.advantages import total_reward
 from dopr.train.anchoring import as_anchors, divergence
 from dopr.train.rows import Batch, check_text_only, join, no_rows, strip_padding, success_rows
+
+logger = logging.getLogger("dopr")
 
 if TYPE_CHECKING:
     from dopr.train.round import Chunk
@@ -32,6 +35,12 @@ class Replayer:
     def __init__(self, trainer: DoPRTrainer) -> None:
         self.trainer, self.selector, self.accelerator = trainer, trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        parts = self.world * trainer.args.steps_per_generation
+        if 0 < self.selector.n_replay < parts:
+            logger.warning(
+                "An update has %d micro-batches over all processes, more than the %d replayed rows, which are dealt evenly: none "
+                "would be replayed. Set dopr_replay to a multiple of %d.", parts, self.selector.n_replay, parts,
+            )  # fmt: skip
         self.held: list[Success] = []
         self.due = 0
         self._columns: Batch = {}  # of the latest round's batch, without rows
