@@ -196,8 +196,8 @@ def headline(worlds: Results) -> list[str]:
 
 
 def mean_table(worlds: Results) -> list[str]:
-    """One score per arm over the worlds that have every baseline, for the arms that all of these have."""
-    needed = [arm.label for arm in ARMS if arm.group == "baseline"]
+    """One score per arm over the worlds that have dopr and its main baselines, for the arms that all of these have."""
+    needed = [OURS, BATCH, TUNED, ONE]
     complete = {name: scores_of(name, arms) for name, arms in worlds.items() if all(label in arms for label in needed)}
     lines = ["## Mean over worlds", ""] if complete else []
     if not complete:

@@ -106,7 +106,7 @@ def test_without_checkpoints_a_run_starts_again_and_keeps_the_old_log(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--learning-rate", "0.5"], "learning_rate: 0.0001 then, 0.5 now"),
+        (["--learning-rate", "0.5"], "learning_rate: 0.0002 then, 0.5 now"),
         (["--size", "150"], "size: 200 then, 150 now"),
         (["--seed", "4", "--trainer", "beta=0.1"], "seed: 3 then, 4 now"),
         (["--data", "world:mixed"], "data: 'world:latent-strategy' then, 'world:mixed' now"),

@@ -120,7 +120,7 @@ class TrainSettings(ProblemSettings):
     )
     option: dict[str, Any] = _opt(dict, "Switch of the strategy as NAME=VALUE, such as volatility=within; repeatable.")
     budget: str | None = _opt(
-        None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=4000 on a world, else 2000."
+        None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=1500 on a world, else 2000."
     )
     learning_rate: float | None = _opt(
         None, "Learning rate; default by model size: 1e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5."

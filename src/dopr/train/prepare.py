@@ -233,7 +233,7 @@ def learning_rate(settings: TrainSettings, model: Any) -> float:
     if settings.learning_rate is not None:
         return settings.learning_rate
     if is_tiny(model):
-        return 1e-4
+        return 2e-4
     if settings.lora:
         return 2e-5
     return 5e-6 if model.num_parameters() < _LARGE else 1e-6

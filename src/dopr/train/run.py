@@ -54,7 +54,7 @@ from dopr.train.rundir import (
 )
 from dopr.train.scoring import CombinedReward
 
-DEFAULT_BUDGET, WORLD_BUDGET = "rollouts=2000", "rollouts=4000"
+DEFAULT_BUDGET, WORLD_BUDGET = "rollouts=2000", "rollouts=1500"
 
 
 @dataclass(frozen=True, kw_only=True)
