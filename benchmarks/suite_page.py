@@ -57,7 +57,7 @@ def introduction(worlds: Results) -> list[str]:
         "Costs are medians over seeds with their range, where the line to the first evaluation at the target crosses it; the target is the final accuracy of "
         f"{BATCH} minus one point. Ratios are of medians with a 95 % bootstrap interval over seeds; *at least* where most seeds of the other "
         "method did not get there and its whole budget stands in for the cost. Other intervals are 95 % bootstraps over seeds. Seconds are of "
-        "single-threaded runs, two side by side on two cores, and count training alone.", "",
+        "single-threaded runs, two side by side on two cores, count training alone, and are rough where the machine had other work to do.", "",
         "| world | problems | base mean | below 1.5 % | above 85 % |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name in WORLD_NAMES:
