@@ -47,7 +47,7 @@ def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> 
     assert totals[-2]["rollouts"] < 120  # it stopped at once
     assert totals[-1]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
     assert totals[-1]["tokens"] == sum(p["tokens"] for e in rounds for p in e["picks"])
-    assert [len(e["picks"]) for e in rounds] == [64] + [1] * (len(rounds) - 1)  # the survey, one rollout per cluster
+    assert [len(e["picks"]) for e in rounds] == [16] * 4 + [1] * (len(rounds) - 4)  # the survey in four rounds
     for e in rounds:
         assert len(e["candidates"]) == len(set(e["candidates"])) == len(e["scores"])
         for pick in e["picks"]:
@@ -231,7 +231,7 @@ def test_a_function_that_breaks_in_mid_run_ends_it_with_its_name_and_keeps_what_
     )
     printed = dopr(
         tmp_path, "train", "--data", "sums.jsonl", "--reward", "late:late", "--output", "run", "--eval-problems", "0",
-        "--wrong-cap", "8", "--learning-rate", "1e-6",
+        "--chunk", "8", "--wrong-cap", "8", "--right-cap", "8", "--learning-rate", "1e-6",
     )  # fmt: skip
     assert "of the rollouts in the last 16 rounds could not be scored" in printed.partition("Stopped: ")[2]
     assert "0 timeouts; latest: The reward function late returned 'text' (of type str)" in printed

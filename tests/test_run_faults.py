@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.trl]
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 kill_test = importlib.import_module("kill_test")
 
-SHORT = ["--size", "200", "--eval-problems", "16", "--evaluations", "0", "--seed", "3"]
+# One update a round: the tests count both.
+SHORT = ["--size", "200", "--eval-problems", "16", "--evaluations", "0", "--seed", "3", "--replay-updates", "0"]
 
 
 def train(folder: Path, *arguments: str, limit: int | None = None, user: int | None = None) -> tuple[int, str]:
