@@ -99,7 +99,7 @@ class AnchoredSelector(Selector):
         elif group is not None and locked:
             fade = 0.95**group.n
             self._transfer = fade * self._transfer + (1 - fade) * np.array([1.0, group.rate])
-        if not self._surveying:
+        if group is not None and not self._surveying:
             self._failing.add(cluster)
         return group
 
