@@ -7,9 +7,9 @@ group taught anything. Two cheap measures against it:
 *Survey*: the first four rounds roll out every cluster of prompts once or a few times, a quarter of them each. The successes are
 learned from at once; every posterior starts from a look at its cluster.
 *Anchors*: the survey's other rollouts are kept with the token distributions they were drawn from, pi_0: the base policy's, or those of
-a few updates later. Until their cluster
-has shown a success, each update also descends KL(pi_0 || pi) along some of them: exact over the tokens at every position, so that
-the likely wrong ways and the rare right one are held alike. That costs no rollouts.
+a few updates later. Until their cluster has shown a success, each update also descends KL(pi_0 || pi) along some of them: over the
+likeliest tokens and the rest at each position, so that the likely wrong ways and the rare right one are held alike. That costs no
+rollouts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dopr.selection.rollouts import KEEP, Review
 from dopr.selection.selector import Selector
 from dopr.selection.settings import Pick, SelectorConfig
 
-_STAGES = 4
+_STAGES = 4  # rounds of the survey: all but the first show how far training elsewhere has helped
 
 
 class AnchoredSelector(Selector):

@@ -147,12 +147,11 @@ class Dopr(AnchoredSelector):
         A first success is learned from, so what a cluster did before says little of what it does next. Its counts are
         forgotten then, and its prior becomes how clusters did that were seen again after their first success.
         """
-        s, f = (self._stages if self.options.progress else self._pool).counts(
-            np.arange(1 + self.options.progress), self.round
-        )
-        pooled = ((s + 1) / (s + f + 2))[
-            self._unlocked.astype(np.int64) if self.options.progress else np.zeros(self.n_clusters, np.int64)
-        ]
+        above, stage = self._pool, np.zeros(self.n_clusters, np.int64)
+        if self.options.progress:
+            above, stage = self._stages, self._unlocked.astype(np.int64)
+        s, f = above.counts(np.arange(above.size), self.round)
+        pooled = ((s + 1) / (s + f + 2))[stage]
         s, f = self._clusters.counts(np.arange(self.n_clusters), self.round)
         m = self.options.prior_strength
         a, b = m * pooled + s, m * (1 - pooled) + f

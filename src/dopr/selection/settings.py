@@ -14,7 +14,7 @@ class Pick:
     Attributes:
         prompt_id: Its stable id.
         row: Its row number in the pool the selector was built with.
-        rollouts: Rollouts to start with, at least 1; the group size, unless the strategy screens or allocates.
+        rollouts: Rollouts to start with, at least 1; one chunk, unless the strategy screens or allocates.
         score: Its acquisition score, for the log.
         predicted: Success rate the strategy expects, in [0, 1]; ``None`` where it predicts nothing.
     """
