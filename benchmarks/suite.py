@@ -34,12 +34,14 @@ from dopr.tasks.worlds import WORLD_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "docs" / "results" / "suite.json"
-# Rollouts with one prompt per update, with batches of 4 to 32 prompts, and with 64; a world that is soon mastered needs fewer.
-BUDGETS = {name: (800, 2000, 6400) if name == "shared-skill" else (1500, 4000, 12000) for name in WORLD_NAMES}
+# Rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and of ablations; a world that is soon mastered
+# needs fewer.
+BUDGETS = {name: (800, 2000, 6400, 300) if name == "shared-skill" else (1500, 4000, 12000, 600) for name in WORLD_NAMES}
+SHORT = 3
 SEEDS = 5
 COMMON: dict[str, Any] = {"evaluations": 25, "eval_problems": 256, "warn_constant": 0, "probe": 0, "seeds": SEEDS}
-# Measured with two runs side by side on two cores: seconds per rollout at the three sizes, and per run.
-PER_ROLLOUT, PER_RUN = (0.0068, 0.0024, 0.0019), 6.0
+# Measured with two runs side by side on two cores: seconds per rollout at the four sizes, and per run.
+PER_ROLLOUT, PER_RUN = (0.02, 0.0024, 0.0019, 0.025), 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +70,10 @@ ARMS = (
     SuiteArm(label=ONE, arm="random-one"),
     SuiteArm(label="one fixed prompt", arm="one-shot"),
     *(
-        SuiteArm(label=label, arm=arm, group="ablation", size=int("prompts_per_round" in arm))
+        SuiteArm(label=label, arm=arm, group="ablation", size=1 if "prompts_per_round" in arm else SHORT)
         for label, arm in (
             ("dopr, prompt at random", "dopr+option.random=true"),
+            ("dopr without search", "dopr+option.search=1"),
             ("dopr without survey and anchors", "dopr+option.anchors=0"),
             ("dopr without replay", "dopr+replay=0"),
             ("dopr without sequential rollouts", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
@@ -78,7 +81,6 @@ ARMS = (
             ("dopr without features", "dopr+features=none"),
             ("dopr with known skills", "dopr+features=category"),
             ("one random prompt + sequential + replay", "random-one+chunk=2+right_cap=2+replay=8+replay_updates=1"),
-            ("batch GRPO 8 x 8 + replay", "uniform+prompts_per_round=8+replay=8+replay_updates=1"),
             ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+chunk=8+right_cap=8"),
         )
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from suite import BATCH, BUDGETS, SEEDS, Stored
+from suite import BATCH, SEEDS, Stored
 
 from dopr import theory
 from dopr.compare.results import CURVE, RunResult
@@ -21,6 +21,11 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 def end(run: RunResult, column: str) -> float:
     """At the last evaluation."""
     return float(run.curve[-1, CURVE.index(column)])
+
+
+def reaches(kept: Stored, budget: int) -> bool:
+    """Whether every run was evaluated at the end of so many rollouts."""
+    return all(end(run, "rollouts") >= budget for run in kept.runs)
 
 
 def target_of(arms: World) -> float | None:
@@ -54,14 +59,13 @@ def at_equal(arms: World, label: str, column: str, limit: float) -> tuple[Interv
     return accuracy, bootstrap(mine - theirs, rng=np.random.default_rng(0))
 
 
-def scores_of(world: str, arms: World) -> dict[str, Floats]:
-    """Each arm's scores by seed; see ``dopr.compare.scores``."""
+def scores_of(arms: World, budget: int) -> dict[str, Floats]:
+    """Scores by seed, over so many rollouts, of each arm that has spent them; see ``dopr.compare.scores``."""
+    arms = {label: kept for label, kept in arms.items() if reaches(kept, budget)}
     base = float(
         np.mean([kept.runs[i].curve[0, CURVE.index("accuracy")] for kept in arms.values() for i in range(SEEDS)])
     )
-    return scores(
-        {label: [run.mean_accuracy(BUDGETS[world][0]) for run in kept.runs] for label, kept in arms.items()}, base
-    )
+    return scores({label: [run.mean_accuracy(budget) for run in kept.runs] for label, kept in arms.items()}, base)
 
 
 def floor_of(world: str, target: float) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from suite import ARMS, BATCH, BUDGETS, COMMON, ONE, OURS, ROOT, SEEDS, TUNED, Results, command_of
+from suite import ARMS, BATCH, BUDGETS, COMMON, ONE, OURS, ROOT, SEEDS, SHORT, TUNED, Results, command_of
 from suite_files import draw, write_baselines
-from suite_numbers import Floats, World, at_equal, end, floor_of, ratio_to, scores_of, spent, target_of
+from suite_numbers import Floats, World, at_equal, end, floor_of, ratio_to, reaches, scores_of, spent, target_of
 
 from dopr.compare.page import cell, number, percent
 from dopr.compare.results import CURVE, mean_over, spent_interval, verdict
@@ -53,7 +53,7 @@ def introduction(worlds: Results) -> list[str]:
         f"Every arm: three learning rates on a tuning seed of their own, the one with the largest area under the accuracy curve "
         f"then on {SEEDS} fresh seeds, which alone are reported. For the batch method of tuned size, sizes and rates are tuned together. "
         f"{COMMON['eval_problems']} held-out problems with one sample each, {COMMON['evaluations']} evaluations along the way. Budgets: {_budgets('mixed')} "
-        f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, and with 64. Accuracies between evaluations are interpolated. "
+        f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and in ablations. Accuracies between evaluations are interpolated. "
         "Costs are medians over seeds with their range, where the line to the first evaluation at the target crosses it; the target is the final accuracy of "
         f"{BATCH} minus one point. Ratios are of medians with a 95 % bootstrap interval over seeds; *at least* where most seeds of the other "
         "method did not get there and its whole budget stands in for the cost. Other intervals are 95 % bootstraps over seeds. Seconds are of "
@@ -131,7 +131,8 @@ def world_section(name: str, arms: World) -> list[str]:
             ["arm", "rollouts", "tokens", "seconds", "updates", "x fewer rollouts than 64 x 8", "than tuned batch", "than one random prompt",
              "x less time than 64 x 8", "used / T5"], rows,
         )  # fmt: skip
-    tokens = min(end(run, "tokens") for kept in arms.values() for run in kept.runs)
+    labels = [label for label in labels if reaches(arms[label], budget)]
+    tokens = min(end(run, "tokens") for label in labels for run in arms[label].runs)
     rows = []
     for label in labels:
         kept = arms[label]
@@ -198,7 +199,11 @@ def headline(worlds: Results) -> list[str]:
 def mean_table(worlds: Results) -> list[str]:
     """One score per arm over the worlds that have dopr and its main baselines, for the arms that all of these have."""
     needed = [OURS, BATCH, TUNED, ONE]
-    complete = {name: scores_of(name, arms) for name, arms in worlds.items() if all(label in arms for label in needed)}
+    complete = {
+        name: scores_of(arms, BUDGETS[name][0])
+        for name, arms in worlds.items()
+        if all(label in arms for label in needed)
+    }
     lines = ["## Mean over worlds", ""] if complete else []
     if not complete:
         return lines
@@ -235,7 +240,7 @@ def ablation_table(worlds: Results) -> list[str]:
                 spent_interval(spent(arms[label], target, "rollouts")) if target is not None and label in arms else None
             )
             area = (
-                f"{np.mean([run.mean_accuracy(BUDGETS[name][0]) for run in arms[label].runs]):.1%}"
+                f"{np.mean([run.mean_accuracy(BUDGETS[name][SHORT]) for run in arms[label].runs]):.1%}"
                 if label in arms
                 else ""
             )
@@ -243,7 +248,9 @@ def ablation_table(worlds: Results) -> list[str]:
             cells.append(f"{area}, {reached}" if label in arms else "")
         rows.append([label, *cells])
     return [
-        "## Ablations", "", "Mean accuracy over the rollouts of the one-prompt budget, and median rollouts to the target.", "",
+        "## Ablations", "",
+        f"Mean accuracy over the first {BUDGETS['mixed'][SHORT]:,} rollouts ({BUDGETS['shared-skill'][SHORT]:,} on shared-skill), and median rollouts "
+        "to the target, where most seeds got there within their budget.", "",
         *table(["arm", *worlds], rows),
     ]  # fmt: skip
 
@@ -251,7 +258,7 @@ def ablation_table(worlds: Results) -> list[str]:
 def features_table(worlds: Results) -> list[str]:
     """The gain of hidden states as a share of the gain of known skill labels; worlds of one skill have no labels to know."""
     shown = {
-        name: scores_of(name, arms)
+        name: scores_of(arms, BUDGETS[name][SHORT])
         for name, arms in worlds.items()
         if len(world_info(name).skills) > 1 and all(label in arms for label in (HIDDEN, KNOWN, BLIND))
     }

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dopr.selection.history import Floats
 from dopr.selection.memory import LIKELY, Success
+from dopr.selection.rollouts import Review
 from dopr.selection.selector import Selector
 
 
@@ -97,15 +98,19 @@ def run_tabular(
             skill = int(world.skill[pick.row])
             probability = _softmax(world.base_logits[skill] + world.features[skill] @ weights)
             drawn: list[int] = []
-            more = pick.rollouts
-            while more:
-                drawn += rng.choice(world.strategies, more, p=probability).tolist()
+            own = 0  # how many of them came from the policy as it is
+            more = Review("more", pick.rollouts)
+            while more.rollouts:
+                flatter = probability ** (1 / more.heat)
+                drawn += rng.choice(world.strategies, more.rollouts, p=flatter / flatter.sum()).tolist()
+                own = len(drawn) if more.heat == 1 else own
                 rewards = [float(a == world.right[skill]) for a in drawn]
-                more = selector.review(pick.prompt_id, rewards).rollouts
+                more = selector.review(pick.prompt_id, rewards)
             group = selector.tell(pick.prompt_id, rewards)
             spent, groups, mixed = spent + len(drawn), groups + 1, mixed + bool(group and group.mixed)
-            r = np.array(rewards)
-            advantages = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
+            r = np.array(rewards[:own])
+            advantages = np.array(rewards)  # as if replayed, where they come from a search
+            advantages[:own] = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
             rows += [(skill, a, adv) for a, adv in zip(drawn, advantages, strict=True) if adv]
             entropy = float(-(probability * np.log(probability + 1e-12)).sum())
             selector.tell_entropy(pick.prompt_id, entropy)

@@ -4,12 +4,12 @@ An update on one prompt moves the policy on all others. In our experiments a ski
 time was at zero when it was first rolled out, a hundred updates later, and then stayed locked: no rollout succeeded, so no
 group taught anything. Two cheap measures against it:
 
-*Survey*: the first four rounds roll out every cluster of prompts once or a few times, a quarter of them each. The successes are
-learned from at once; every posterior starts from a look at its cluster.
+*Survey*: the first rounds roll out every cluster of prompts once or a few times, four clusters each. The successes are learned from
+at once; every posterior starts from a look at its cluster.
 *Anchors*: the survey's other rollouts are kept with the token distributions they were drawn from, pi_0: the base policy's, or those of
-a few updates later. Until their cluster has shown a success, each update also descends KL(pi_0 || pi) along some of them: over the
-likeliest tokens and the rest at each position, so that the likely wrong ways and the rare right one are held alike. That costs no
-rollouts.
+some updates later. Until their cluster has shown a success, each update also holds the policy to pi_0 along some of them, at each
+position over the likeliest tokens and the rest: the tokens that were not drawn keep their odds, and the one that was, which led
+to a failure, may become less likely but not more (``dopr.train.anchoring``). That costs no rollouts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dopr.selection.rollouts import KEEP, Review
 from dopr.selection.selector import Selector
 from dopr.selection.settings import Pick, SelectorConfig
 
-_STAGES = 4  # rounds of the survey: all but the first show how far training elsewhere has helped
+_AT_ONCE = 4  # clusters per round of the survey: all but the first show how far training elsewhere has helped
 
 
 class AnchoredSelector(Selector):
@@ -41,7 +41,6 @@ class AnchoredSelector(Selector):
         super().__init__(ids, config, options)
         self.anchors = SuccessMemory(1)
         self._left: list[int] = []  # clusters that the survey has yet to see
-        self._stage = 1  # clusters it sees per round
         self._surveying = False
         self._survey = np.zeros(2)  # rollouts and successes of its first round, before any update
         self._transfer = np.zeros(2)  # fading weight, at most 1, and success rate of later first looks at clusters
@@ -53,7 +52,7 @@ class AnchoredSelector(Selector):
 
     @property
     def survey_rollouts(self) -> int:
-        """Rollouts per cluster in the first four rounds; 0 where there are no clusters or nothing is replayed."""
+        """Rollouts per cluster at the start; 0 where there are no clusters or nothing is replayed."""
         return self.options.survey if self.clustered and self.n_replay and self.options.anchors else 0
 
     @property
@@ -62,18 +61,17 @@ class AnchoredSelector(Selector):
         return self._surveying
 
     def ask(self, exclude: Collection[int] = ()) -> list[Pick]:
-        """The survey first, one prompt of every cluster, a quarter of them a round; then the strategy's own choice."""
+        """The survey first, one prompt of every cluster, four of them a round; then the strategy's own choice."""
         if self.round == 0 and self.survey_rollouts:
             members = self._members()
             self._left = [int(c) for c in self.rng.permutation(self.n_clusters) if len(members[c])]
-            self._stage = -(-len(self._left) // _STAGES)
             self.anchors = SuccessMemory(self.n_clusters * self.survey_rollouts)
         self._surveying = bool(self._left)
         if not self._surveying:
             return super().ask(exclude)
         self.round += 1
         members = self._members()
-        now, self._left = self._left[: self._stage], self._left[self._stage :]
+        now, self._left = self._left[:_AT_ONCE], self._left[_AT_ONCE:]
         rows = [int(self.rng.choice(members[cluster])) for cluster in now]
         self.candidate_rows, self.candidate_scores = np.array(rows, np.int64), np.ones(len(rows))
         return [Pick(self._id(row), row, self.survey_rollouts, 1.0) for row in rows]
@@ -96,7 +94,7 @@ class AnchoredSelector(Selector):
         group = super().tell(prompt_id, rewards, answers)
         if group is not None and first:
             self._survey += (group.n, group.n * group.rate)
-        elif group is not None and locked:
+        elif group is not None and locked:  # what a search finds counts as well: what it can unlock need not be held
             fade = 0.95**group.n
             self._transfer = fade * self._transfer + (1 - fade) * np.array([1.0, group.rate])
         if group is not None and not self._surveying:
@@ -143,7 +141,7 @@ class AnchoredSelector(Selector):
     def state_dict(self) -> dict[str, Any]:
         """Adds the anchors."""
         seen = {
-            "left": np.array(self._left, np.int64), "stage": self._stage, "surveying": self._surveying,
+            "left": np.array(self._left, np.int64), "surveying": self._surveying,
             "survey": self._survey.copy(), "transfer": self._transfer.copy(), "failing": np.array(sorted(self._failing), np.int64),
         }  # fmt: skip
         return super().state_dict() | {"anchors": self.anchors.state_dict() | seen}
@@ -156,5 +154,5 @@ class AnchoredSelector(Selector):
         self.anchors.load_state_dict(stored)
         self._survey, self._transfer = (np.asarray(stored[k], np.float64).copy() for k in ("survey", "transfer"))
         self._failing = {int(cluster) for cluster in stored["failing"]}
-        self._left, self._stage = [int(cluster) for cluster in stored["left"]], int(stored["stage"])
+        self._left = [int(cluster) for cluster in stored["left"]]
         self._surveying = bool(stored["surveying"])

@@ -40,9 +40,12 @@ class DoprOptions:
             before. Default on.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
-        survey: Rollouts per cluster in the first four rounds; 0 = none (see ``dopr.selection.anchors``).
+        search: Factor on the sampling temperature of the further rollouts of a group that has failed so far, on a cluster
+            that has shown no success yet; 1 = none, and none without clusters or replay. Default 1.5: a third fewer rollouts
+            on latent-strategy (docs/log.md). How often it is used follows what it finds.
+        survey: Rollouts per cluster at the start, four clusters a round; 0 = none (see ``dopr.selection.anchors``).
         anchors: Rollouts per update that hold clusters without a success yet where the base policy was; 0 = none, and no
-            survey. Default 16: on latent-strategy skills no longer lock; 8 and 32 were no better.
+            survey. Default 8: as good as 4 and 16 on latent-strategy.
     """
 
     volatility: Volatility = "expected"
@@ -59,8 +62,9 @@ class DoprOptions:
     prior_strength: float = 2.0
     progress: bool = True
     balanced_replay: bool = True
+    search: float = 1.5
     survey: int = 1
-    anchors: int = 16
+    anchors: int = 8
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):
@@ -72,6 +76,7 @@ class DoprOptions:
             ("ucb", None, None),
             ("entropy_power", None, 10),
             ("prior_strength", 0, None),
+            ("search", 0, 10),
         ):
             value = getattr(self, name)
             above = value >= 0 if low is None else value > low

@@ -13,6 +13,7 @@ V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
+from dopr.selection.rollouts import Review, scorable_rewards
+from dopr.selection.search import Search
 from dopr.selection.settings import SelectorConfig
 
 
@@ -53,6 +56,7 @@ class Dopr(AnchoredSelector):
         )
         # Clusters before and after their first success, pooled (see ``_cluster_rates``).
         self._stages = History(2, forgetting=o.forgetting, step=o.step)
+        self.search = Search(o.search)
         # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
         # prior worth two groups at concentration 2.
         self._dispersion = np.array([2 * 0.25 / 3, 2 * 0.25])
@@ -69,6 +73,21 @@ class Dopr(AnchoredSelector):
                 f"got shape {labels.shape}. Give one label (or feature row) per prompt."
             )
         self.labels, self.clustered = labels.astype(np.int32), True
+
+    def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
+        """As the caps say; on clusters without a success, failing groups may go on at another temperature."""
+        verdict = super().review(prompt_id, rewards)
+        locked = self.clustered and self.n_replay and not self._unlocked[self.labels[self._row(prompt_id)]]
+        if verdict.action != "more" or not locked or scorable_rewards(rewards)[0] >= self.scale.high:
+            return verdict
+        return replace(verdict, heat=self.search.heat(prompt_id, self.rng))
+
+    def tell(
+        self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
+    ) -> Group | None:
+        """Learn from a finished group, also at which temperature successes are found."""
+        self.search.tell(prompt_id, [self.is_success(r) for r in rewards[self.rollouts.chunk :]])
+        return super().tell(prompt_id, rewards, answers)
 
     def observe(self, row: int, group: Group) -> None:
         """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
@@ -221,6 +240,7 @@ class Dopr(AnchoredSelector):
             "clusters_seen": float((self._clusters.visits > 0).sum()),
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
             "concentration": self.concentration,
+            "search": self.search.share,
         }
 
     def memory_key(self, success: Success) -> int:
@@ -248,6 +268,7 @@ class Dopr(AnchoredSelector):
             "labels": self.labels.copy(),
             "clustered": self.clustered,
             "dispersion": self._dispersion.copy(),
+            "search": self.search.counts.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -267,3 +288,4 @@ class Dopr(AnchoredSelector):
         self.labels[rows[rows >= 0]] = np.asarray(state["labels"])[rows >= 0]
         self.clustered = bool(state["clustered"])
         self._dispersion = np.asarray(state["dispersion"], dtype=np.float64).copy()
+        self.search.counts = np.asarray(state["search"], dtype=np.float64).copy()

@@ -1,8 +1,14 @@
-"""Anchors in the trainer: the divergence of the policy from the base policy along rollouts of the latter.
+"""Anchors in the trainer: what must not get lost along failed rollouts y of the base policy pi_0.
 
-Per anchor the term is ``sum_t KL(pi_0(.|y_<t) || pi(.|y_<t))``. With y drawn from pi_0 its expectation is the divergence of whole
-completions, KL(pi_0 || pi). At each position the k likeliest tokens and the rest together are compared, k + 1 cells: never
-more than the full divergence, and the same wherever the rest has next to no mass.
+At each position t, with b = pi_0(y_t | y_<t) and q = pi(y_t | y_<t), the term is
+
+    (1 - b) KL(pi_0(. | not y_t) || pi(. | not y_t))  +  kl(b, q) where q > b
+
+The first part holds the odds of all tokens but the drawn one, the second keeps that one from gaining. Where q >= b both together are
+KL(pi_0 || pi), by the chain rule. Where q < b the failed way has become less likely in favour of the others, which is no loss:
+where one skill is shared by all prompts it is what training elsewhere does for this one, and the full divergence held it back.
+The k likeliest tokens and the rest together are compared, k + 1 cells: never more than over the whole vocabulary, and the
+same wherever the rest has next to no mass.
 """
 
 from __future__ import annotations
@@ -56,7 +62,7 @@ def as_anchors(trainer: DoPRTrainer, rollouts: Sequence[Success], rows: int) -> 
 
 
 def divergence(trainer: DoPRTrainer, model: Any, anchors: Sequence[Success]) -> torch.Tensor:
-    """Sum over ``anchors`` and their positions of the divergence in nats, with gradient."""
+    """Sum over ``anchors`` and their positions of the term above in nats, with gradient."""
     now = _log_probabilities(trainer, model, anchors)
     terms = []
     for i, anchor in enumerate(anchors):
@@ -65,7 +71,15 @@ def divergence(trainer: DoPRTrainer, model: Any, anchors: Sequence[Success]) -> 
         tokens = torch.from_numpy(anchor.base["token"].astype(np.int64)).to(now.device)
         base = torch.from_numpy(anchor.base["logp"].copy()).to(now.device)
         likely = now[i, : len(tokens)].gather(1, tokens)
+        drawn = (
+            tokens == torch.from_numpy(np.asarray(anchor.completion[: len(tokens)], np.int64)).to(now.device)[:, None]
+        )
         rest, rest_now = ((1 - x.exp().sum(1)).clamp(min=_TINY) for x in (base, likely))
-        per_position = (base.exp() * (base - likely)).sum(1) + rest * (rest / rest_now).log()
+        b, q = ((x.exp() * drawn).sum(1).clamp(_TINY, 1 - _TINY) for x in (base, likely))
+        others = (base.exp() * (base - likely) * ~drawn).sum(1) + rest * (rest / rest_now).log()
+        # (1 - b) times the logarithm of (1 - q) / (1 - b) turns the sum over other tokens into a divergence given "not drawn".
+        shift = (1 - b) * (torch.log1p(-q) - torch.log1p(-b))
+        risen = (b * (b / q).log() - shift) * (q > b)
+        per_position = others + shift + risen
         terms.append((per_position * (per_position.detach() > _rounding(trainer))).sum())
     return torch.stack(terms).sum()

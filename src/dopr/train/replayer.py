@@ -74,7 +74,9 @@ class Replayer:
 
     def extend(self, batch: Batch) -> tuple[Batch, int]:
         """A round's batch with replayed successes, and how many; anchors are held, further updates due."""
-        self.held, self.due = self.selector.hold(), self.selector.replay_updates
+        # A few successes repeated alone would be learned by heart, at the cost of what has not been seen yet.
+        enough = len(self.selector.memory) >= self.selector.n_replay
+        self.held, self.due = self.selector.hold(), self.selector.replay_updates if enough else 0
         self._columns = no_rows(batch)
         replayed = self.selector.replay()
         return self._add(batch, replayed), len(replayed)

@@ -14,8 +14,10 @@ import torch
 
 from dopr.budget import Spent
 from dopr.runlog import informative_share
+from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
+from dopr.train.heat import sampling_heat, search_rows
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Chunk:
     rewards: torch.Tensor  # (world rows, functions)
     answers: list[str]  # of all processes' rows
     group_size: int  # TRL's advantages hold for groups of this many rows in a row
+    heat: float = 1.0  # factor on the sampling temperature
 
 
 class RoundRunner:
@@ -188,19 +191,21 @@ class RoundRunner:
         chunks: list[Chunk] = []
         rewards: list[list[float | None]] = [[] for _ in picks]
         actions = ["keep"] * len(picks)
-        wanted = {i: pick.rollouts for i, pick in enumerate(picks)}
+        wanted = {i: Review("more", pick.rollouts) for i, pick in enumerate(picks)}
         while wanted:
-            chunk = self._generate_chunk(picks, wanted)
-            chunks.append(replace(chunk, picks=chunk.picks + first))
-            totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-            for position, total in zip(chunk.picks.tolist(), totals, strict=True):
-                rewards[position].append(total if math.isfinite(total) else None)
+            for heat in sorted({more.heat for more in wanted.values()}):
+                now = {i: more.rollouts for i, more in wanted.items() if more.heat == heat}
+                chunk = self._generate_chunk(picks, now, heat)
+                chunks.append(replace(chunk, picks=chunk.picks + first))
+                totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
+                for position, total in zip(chunk.picks.tolist(), totals, strict=True):
+                    rewards[position].append(total if math.isfinite(total) else None)
             verdicts = {i: self.selector.review(picks[i].prompt_id, rewards[i]) for i in wanted}
-            wanted = {i: verdict.rollouts for i, verdict in verdicts.items() if verdict.action == "more"}
+            wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return chunks, rewards, actions
 
-    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int]) -> Chunk:
+    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], heat: float) -> Chunk:
         # The copies of a prompt stay contiguous, in whole groups of `unit`: vLLM's server mode counts on it.
         unit = math.gcd(*wanted.values())
         layout = [i for i, n in wanted.items() for _ in range(n)]
@@ -212,7 +217,8 @@ class RoundRunner:
         usual = self.trainer.num_generations
         self.trainer.num_generations = unit  # TRL reads the group size of this generation here
         try:
-            batch = self.generate(rows)
+            with sampling_heat(self.trainer, heat):
+                batch = self.generate(rows)
         finally:
             self.trainer.num_generations = usual
         return Chunk(
@@ -221,6 +227,7 @@ class RoundRunner:
             rewards=self.trainer.captured_rewards(),
             answers=self.trainer.captured_answers(),
             group_size=unit if len(set(wanted.values())) == 1 else 0,
+            heat=heat,
         )
 
     def _local(self, chunk: Chunk, values: torch.Tensor) -> torch.Tensor:
@@ -250,6 +257,7 @@ class RoundRunner:
             picks = torch.cat([chunk.picks for chunk in chunks])
             rewards = torch.cat([chunk.rewards for chunk in chunks])
             kept = torch.isin(picks, torch.tensor(keep, dtype=picks.dtype))
+            kept &= torch.cat([torch.full((len(chunk.picks),), chunk.heat == 1) for chunk in chunks])
             advantages = torch.zeros(len(picks), device=rewards.device)
             if kept.any():
                 advantages[kept] = group_advantages(
@@ -262,6 +270,9 @@ class RoundRunner:
                 local = self._local(chunk, advantages[start:stop]).to(chunk.batch["advantages"])
                 group = self._local(chunk, picks[start:stop]).to(local.device)
                 parts.append({**chunk.batch, "advantages": local, "dopr_group": group})
+                if chunk.heat != 1:
+                    right = total_reward(chunk.rewards, trainer.reward_weights) >= self.selector.scale.high
+                    parts[-1] = search_rows(parts[-1], self._local(chunk, right), trainer.args.dopr_replay_weight)
                 start = stop
             batch = join(parts, pad_id)
             stays = torch.isin(batch["dopr_group"].cpu(), torch.tensor(keep, dtype=torch.long))
