@@ -47,7 +47,7 @@ def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> 
     assert totals[-2]["rollouts"] < 120  # it stopped at once
     assert totals[-1]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
     assert totals[-1]["tokens"] == sum(p["tokens"] for e in rounds for p in e["picks"])
-    assert [len(e["picks"]) for e in rounds] == [16] * 4 + [1] * (len(rounds) - 4)  # the survey in four rounds
+    assert [len(e["picks"]) for e in rounds] == [4] * 16 + [1] * (len(rounds) - 16)  # the survey of 64 clusters
     for e in rounds:
         assert len(e["candidates"]) == len(set(e["candidates"])) == len(e["scores"])
         for pick in e["picks"]:

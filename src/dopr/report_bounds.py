@@ -265,8 +265,16 @@ def _of_world(
     except ValueError as error:
         left_out.append(f"T3 to T5: {error}")
         return []
+    searched = int(sum(number(p.get("searched")) or 0 for e in run.events.get("round", []) for p in e.get("picks", ())))
+    if searched:
+        left_out.append(
+            f"T5: {searched:,} rollouts were drawn at another temperature, where a first success may come sooner than the base "
+            "policy's rates say."
+        )
     rows = []
     for bound in found.bounds:
+        if bound.theorem == "T5" and searched:
+            continue
         if bound.theorem not in ("T3", "T4", "T5") or bound.value <= 0:
             continue
         spent = float(_setting(run, "problems", math.nan)) if bound.theorem == "T4" else used

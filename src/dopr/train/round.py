@@ -46,6 +46,7 @@ class Round:
     actions: list[str]
     disagreements: list[float | None]
     tokens: list[int]
+    searched: list[int]
     labels: list[int | None]
     skills: list[str | None]
     replayed: int
@@ -67,7 +68,7 @@ class Round:
                 "rewards": self.rewards[i], "success": self.rates[i], "outcome": self.outcomes[i],
                 "predicted": None if pick.predicted is None else round(pick.predicted, 6),
                 "disagreement": self.disagreements[i],
-                "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i],
+                "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i], "searched": self.searched[i],
                 "cluster": self.labels[i], "skill": self.skills[i],
             }
             for i, pick in enumerate(self.picks)
@@ -166,6 +167,7 @@ class RoundRunner:
             actions=actions,
             disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
+            searched=[sum(int((c.picks == i).sum()) for c in chunks if c.heat != 1) for i in range(len(picks))],
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=replayed,
