@@ -27,7 +27,9 @@ from suite_numbers import target_of
 
 from dopr import theory
 from dopr.compare.results import CURVE
+from dopr.selection.dopr_options import DoprOptions
 from dopr.tasks.tiny import measured_success
+from dopr.tasks.world_text import Skill
 from dopr.tasks.worlds import world_skills
 
 WORLD, PROBLEMS = "latent-strategy", 256
@@ -73,6 +75,18 @@ def run_arm(kept: Stored) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def searched_success(skill: Skill, heat: float) -> float:
+    """Designed success on a skill at ``heat`` times the temperature: the first character chooses the way, the rest follows."""
+    prompt = skill.strata("test")[0][0][1]
+    mass: dict[str, list[float]] = {}
+    for completion, probability in skill.completions(prompt).items():
+        total = mass.setdefault(completion[0], [0.0, 0.0])
+        total[0] += probability
+        total[1] += probability * (completion.endswith(f"={skill.answer(prompt)}"))
+    flatter = {first: total ** (1 / heat) for first, (total, _) in mass.items()}
+    return sum(flatter[first] * right / total for first, (total, right) in mass.items()) / sum(flatter.values())
+
+
 def summarise(found: dict[str, Any], stored: dict[str, Stored], target: float) -> None:
     rates = [v.rate for v in measured_success(WORLD).values()]
     base = float(np.mean(rates))
@@ -87,21 +101,30 @@ def summarise(found: dict[str, Any], stored: dict[str, Stored], target: float) -
     for arm, run in found.items():
         row = {r["theorem"]: r for r in run["bounds"]["rows"]}
         kl, ceiling = run["probe"], run["bounds"]["ceiling"]
+        firsts = (
+            f"{row['T5']['bound']:,.0f}, {row['T5']['used']:,.0f} | {row['T5']['ratio']:.0f}"
+            if "T5" in row
+            else "(searched) | "
+        )
         lines.append(
             f"| {arm} | {run['before']:.1%} to {run['after']:.1%} | {kl['kl']:.2g} +- {kl['standard_error']:.1g} | "
             f"{row['T2']['bound']:,.0f}, {row['T2']['used']:,.0f} | {row['T2']['ratio']:.1f} | {row['T3']['bound']:,.0f} | "
-            f"{row['T3']['ratio']:.0f} | {row['T5']['bound']:,.0f}, {row['T5']['used']:,.0f} | {row['T5']['ratio']:.0f} | "
+            f"{row['T3']['ratio']:.0f} | {firsts} | "
             f"{ceiling['gain']:.1f}x over random |"
         )
     floor = theory.elicitation_floor(rates, target)
     single = theory.elicitation_floor(rates, target, delta=0.01)
     strategies = [getattr(skill, "right", skill.name) for skill in world_skills(WORLD)]
     shared = theory.elicitation_floor(rates, target, clusters=strategies)
+    heat = DoprOptions().search
+    flatter = [searched_success(skill, heat) for skill in world_skills(WORLD)]
+    searching = theory.elicitation_floor(np.maximum(rates, flatter).tolist(), target)
     lines += [
         "", f"## The stored runs of all seeds, to {target:.0%}", "",
         f"T5: {len(floor.skills)} skills must show a first success: {floor.rollouts:.0f} rollouts on average, {single.rollouts:.0f} for the luckiest "
         "hundredth of runs; if the first success of any skill unlocked all with the same right strategy, "
-        f"{shared.rollouts:.0f} (such transfer happens, see [few_instances.md](few_instances.md)). T2: updates to the final accuracy, with the divergence measured above. Ranges over seeds.", "",
+        f"{shared.rollouts:.0f} (such transfer happens, see [few_instances.md](few_instances.md)); where every rollout before a skill's first success "
+        f"is drawn at {heat:g} times the temperature if that is better, as dopr's search may, {searching.rollouts:.0f}. T2: updates to the final accuracy, with the divergence measured above. Ranges over seeds.", "",
         f"| arm | rollouts to {target:.0%} | used / T5 | final accuracy | updates | T2 | used / T2 |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     used_of_floor: list[float] = []
