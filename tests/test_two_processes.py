@@ -47,7 +47,7 @@ def test_two_processes_stay_equal_and_share_every_group(
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     assert [e["round"] for e in events] == list(range(1, 9))  # one process writes, once
     least = {"dopr": 4, "speed": 2, "knapsack": 2}[strategy]
-    groups = [p for e in events[4 * bool(options) :] for p in e["picks"]]
+    groups = [p for e in events[3 * bool(options) :] for p in e["picks"]]
     assert all(len(p["rewards"]) == p["rollouts"] >= least for p in groups)
-    assert not options or [len(p["rewards"]) for e in events[:4] for p in e["picks"]] == [2] * 10
+    assert not options or [len(p["rewards"]) for e in events[:3] for p in e["picks"]] == [2] * 10
     assert events[-1]["spent"]["rollouts"] == first["rollouts"]
