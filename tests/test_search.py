@@ -38,7 +38,9 @@ def heats(selector: Dopr, rewards: list[float], n: int = 60) -> set[float]:
 def test_failing_groups_go_on_hotter_only_where_the_cluster_has_never_succeeded() -> None:
     selector = dopr(search=1.5)
     assert heats(selector, [0.0, 0.0]) == {1.0, 1.5}
-    selector.tell("p4", [0.0, 1.0])  # of the same cluster
+    selector.tell("p8", [0.2, 0.1])  # of the same cluster; a share of the reward, for its form perhaps, is no success
+    assert heats(selector, [0.0, 0.0]) == {1.0, 1.5}
+    selector.tell("p4", [0.0, 1.0])
     assert heats(selector, [0.0, 0.0]) == {1.0}
     assert heats(selector, [0.0, 0.0], n=5) == {1.0}
 

@@ -56,6 +56,7 @@ class Dopr(AnchoredSelector):
         )
         # Clusters before and after their first success, pooled (see ``_cluster_rates``).
         self._stages = History(2, forgetting=o.forgetting, step=o.step)
+        self._unlocked = np.zeros(self.n_clusters, np.bool_)  # clusters that have shown a success
         self.search = Search(o.search)
         # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
         # prior worth two groups at concentration 2.
@@ -86,19 +87,23 @@ class Dopr(AnchoredSelector):
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
     ) -> Group | None:
         """Learn from a finished group, also at which temperature successes are found."""
-        self.search.tell(prompt_id, [self.is_success(r) for r in rewards[self.rollouts.chunk :]])
-        return super().tell(prompt_id, rewards, answers)
+        successes = [self.is_success(reward) for reward in rewards]
+        self.search.tell(prompt_id, successes[self.rollouts.chunk :])
+        group = super().tell(prompt_id, rewards, answers)
+        cluster = self.labels[self._row(prompt_id)]
+        if any(successes) and not self._unlocked[cluster]:
+            self._unlocked[cluster] = True
+            if self.options.progress:
+                self._clusters.forget(cluster)
+        return group
 
     def observe(self, row: int, group: Group) -> None:
         """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
         cluster, round_ = int(self.labels[row]), self.round
         self._learn_dispersion(cluster, group)
-        before = self._unlocked[cluster]
-        levels = ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, int(before)))
-        for history, where in levels:
+        stage = int(self._unlocked[cluster])
+        for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, stage)):
             history.observe(where, round_, group)
-        if self.options.progress and self._unlocked[cluster] and not before:
-            self._clusters.forget(cluster)
 
     def tell_entropy(self, prompt_id: str, entropy: float) -> None:
         """Update the running entropies at all three levels."""
@@ -154,11 +159,6 @@ class Dopr(AnchoredSelector):
         seen = np.flatnonzero(self._prompts.visits[rows])
         p[seen] = self._own_rates(rows[seen], p[seen], rng)
         return p
-
-    @property
-    def _unlocked(self) -> NDArray[np.bool_]:
-        """Which clusters have shown a success, shape (clusters,)."""
-        return self._clusters.rate_mean > 0
 
     def _cluster_rates(self, rng: np.random.Generator | None) -> Floats:
         """Success rate of every cluster, shape (clusters,): posterior mean, or one draw.
@@ -269,6 +269,7 @@ class Dopr(AnchoredSelector):
             "clustered": self.clustered,
             "dispersion": self._dispersion.copy(),
             "search": self.search.counts.copy(),
+            "unlocked": self._unlocked.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -289,3 +290,4 @@ class Dopr(AnchoredSelector):
         self.clustered = bool(state["clustered"])
         self._dispersion = np.asarray(state["dispersion"], dtype=np.float64).copy()
         self.search.counts = np.asarray(state["search"], dtype=np.float64).copy()
+        self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()
