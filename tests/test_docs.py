@@ -32,10 +32,18 @@ def test_the_two_line_move_from_trl_runs(tmp_path: Path) -> None:
     rollouts, coverage = done.stdout.splitlines()[-1].split()
     # 20 updates are ten to twenty rounds, with a replay update each once there are 8 successes: two of the survey, four of the 8
     # clusters in each, then one prompt a round.
-    rounds = len((tmp_path / "out" / "events.jsonl").read_text().splitlines())
-    assert 10 < rounds <= 20
-    assert 8 + (rounds - 2) * 2 <= int(rollouts) <= 8 + (rounds - 2) * 8
-    assert 0 < float(coverage) <= (8 + rounds - 2) / 64
+    rounds = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    picks = [pick for e in rounds for pick in e["picks"]]
+    step = found = 0
+    for e in rounds:
+        assert e["step"] == step
+        found += sum(reward == 1 for pick in e["picks"] for reward in pick["rewards"])
+        step += 1 + (found >= 8)
+    assert 20 <= step <= 21  # the last round's replay update may be one too many
+    assert [len(e["picks"]) for e in rounds] == [4, 4] + [1] * (len(rounds) - 2)
+    assert int(rollouts) == sum(pick["rollouts"] for pick in picks)
+    assert all(2 <= pick["rollouts"] <= 8 for pick in picks[8:])
+    assert float(coverage) == len({pick["id"] for pick in picks}) / 64
 
 
 @pytest.mark.slow
