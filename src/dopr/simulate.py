@@ -101,9 +101,11 @@ def run_tabular(
             own = 0  # how many of them came from the policy as it is
             more = Review("more", pick.rollouts)
             while more.rollouts:
-                flatter = probability ** (1 / more.heat)
-                drawn += rng.choice(world.strategies, more.rollouts, p=flatter / flatter.sum()).tolist()
-                own = len(drawn) if more.heat == 1 else own
+                left = probability.copy()
+                if more.search:  # all that was drawn has failed
+                    left[drawn] *= 1e-6
+                drawn += rng.choice(world.strategies, more.rollouts, p=left / left.sum()).tolist()
+                own = len(drawn) if not more.search else own
                 rewards = [float(a == world.right[skill]) for a in drawn]
                 more = selector.review(pick.prompt_id, rewards)
             group = selector.tell(pick.prompt_id, rewards)

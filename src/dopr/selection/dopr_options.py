@@ -40,9 +40,8 @@ class DoprOptions:
             before. Default on.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
-        search: Factor on the sampling temperature of the further rollouts of a group that has failed so far, on a cluster
-            that has shown no success yet; 1 = none, and none without clusters or replay. Default 1.5: 67 % mean
-            accuracy over 600 rollouts of latent-strategy where it is 58 % without (docs/results/suite.md). How often it is used follows what it finds.
+        search: On clusters that have shown no success, the further rollouts of a failing group repeat none of the completions that
+            have failed in it; needs clusters and replay. Default on: SEE SUITE.
         survey: Rollouts per cluster at the start, four clusters a round; 0 = none (see ``dopr.selection.anchors``).
         anchors: Rollouts per update that hold clusters without a success yet where the base policy was; 0 = none, and no
             survey. Default 8: as good as 4 and 16 on latent-strategy.
@@ -62,7 +61,7 @@ class DoprOptions:
     prior_strength: float = 2.0
     progress: bool = True
     balanced_replay: bool = True
-    search: float = 1.5
+    search: bool = True
     survey: int = 1
     anchors: int = 8
 
@@ -76,7 +75,6 @@ class DoprOptions:
             ("ucb", None, None),
             ("entropy_power", None, 10),
             ("prior_strength", 0, None),
-            ("search", 0, 10),
         ):
             value = getattr(self, name)
             above = value >= 0 if low is None else value > low

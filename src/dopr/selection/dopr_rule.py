@@ -27,7 +27,6 @@ from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
 from dopr.selection.rollouts import Review, scorable_rewards
-from dopr.selection.search import Search
 from dopr.selection.settings import SelectorConfig
 
 
@@ -57,7 +56,6 @@ class Dopr(AnchoredSelector):
         # Clusters before and after their first success, pooled (see ``_cluster_rates``).
         self._stages = History(2, forgetting=o.forgetting, step=o.step)
         self._unlocked = np.zeros(self.n_clusters, np.bool_)  # clusters that have shown a success
-        self.search = Search(o.search)
         # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
         # prior worth two groups at concentration 2.
         self._dispersion = np.array([2 * 0.25 / 3, 2 * 0.25])
@@ -76,22 +74,19 @@ class Dopr(AnchoredSelector):
         self.labels, self.clustered = labels.astype(np.int32), True
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
-        """As the caps say; on clusters without a success, failing groups may go on at another temperature."""
+        """As the caps say; on clusters without a success, failing groups go on with a search."""
         verdict = super().review(prompt_id, rewards)
         locked = self.clustered and self.n_replay and not self._unlocked[self.labels[self._row(prompt_id)]]
-        if verdict.action != "more" or not locked or scorable_rewards(rewards)[0] >= self.scale.high:
-            return verdict
-        return replace(verdict, heat=self.search.heat(prompt_id, self.rng))
+        failing = verdict.action == "more" and scorable_rewards(rewards)[0] < self.scale.high
+        return replace(verdict, search=bool(self.options.search and locked and failing))
 
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
     ) -> Group | None:
-        """Learn from a finished group, also at which temperature successes are found."""
-        successes = [self.is_success(reward) for reward in rewards]
-        self.search.tell(prompt_id, successes[self.rollouts.chunk :])
+        """Learn from a finished group; a success unlocks its cluster."""
         group = super().tell(prompt_id, rewards, answers)
         cluster = self.labels[self._row(prompt_id)]
-        if any(successes) and not self._unlocked[cluster]:
+        if any(self.is_success(reward) for reward in rewards) and not self._unlocked[cluster]:
             self._unlocked[cluster] = True
             if self.options.progress:
                 self._clusters.forget(cluster)
@@ -240,7 +235,6 @@ class Dopr(AnchoredSelector):
             "clusters_seen": float((self._clusters.visits > 0).sum()),
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
             "concentration": self.concentration,
-            "search": self.search.share,
         }
 
     def memory_key(self, success: Success) -> int:
@@ -268,7 +262,6 @@ class Dopr(AnchoredSelector):
             "labels": self.labels.copy(),
             "clustered": self.clustered,
             "dispersion": self._dispersion.copy(),
-            "search": self.search.counts.copy(),
             "unlocked": self._unlocked.copy(),
         }
 
@@ -289,5 +282,4 @@ class Dopr(AnchoredSelector):
         self.labels[rows[rows >= 0]] = np.asarray(state["labels"])[rows >= 0]
         self.clustered = bool(state["clustered"])
         self._dispersion = np.asarray(state["dispersion"], dtype=np.float64).copy()
-        self.search.counts = np.asarray(state["search"], dtype=np.float64).copy()
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()

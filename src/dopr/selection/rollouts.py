@@ -15,13 +15,13 @@ class Review:
     Attributes:
         action: ``keep`` the group for the update, ``drop`` it (its rollouts count as spent), or roll out ``more``.
         rollouts: With ``more``: how many further rollouts; 0 otherwise.
-        heat: Factor on the sampling temperature of these. At another than 1 they search for a success only: they are not the
-            policy's own, so a success among them is learned from like a replayed one, and the others are not.
+        search: Whether these are to repeat none of the completions that have failed in the group. Then they are not the policy's
+            own: a success among them is learned from like a replayed one, and the others are not.
     """
 
     action: Literal["keep", "drop", "more"]
     rollouts: int = 0
-    heat: float = 1.0
+    search: bool = False
 
 
 KEEP = Review("keep")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from dopr.runlog import informative_share
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.heat import sampling_heat, search_rows
-from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
+from dopr.train.rows import Batch, check_text_only, fit_rows, join, search_rows, strip_padding, take
+from dopr.train.untried import Node, Tokens, trees_for, untried_only
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -103,7 +103,7 @@ class Chunk:
     rewards: torch.Tensor  # (world rows, functions)
     answers: list[str]  # of all processes' rows
     group_size: int  # TRL's advantages hold for groups of this many rows in a row
-    heat: float = 1.0  # factor on the sampling temperature
+    search: bool = False  # drawn in search of a success, not as the policy's own
 
 
 class RoundRunner:
@@ -167,7 +167,7 @@ class RoundRunner:
             actions=actions,
             disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
-            searched=[sum(int((c.picks == i).sum()) for c in chunks if c.heat != 1) for i in range(len(picks))],
+            searched=[sum(int((c.picks == i).sum()) for c in chunks if c.search) for i in range(len(picks))],
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=replayed,
@@ -195,9 +195,9 @@ class RoundRunner:
         actions = ["keep"] * len(picks)
         wanted = {i: Review("more", pick.rollouts) for i, pick in enumerate(picks)}
         while wanted:
-            for heat in sorted({more.heat for more in wanted.values()}):
-                now = {i: more.rollouts for i, more in wanted.items() if more.heat == heat}
-                chunk = self._generate_chunk(picks, now, heat)
+            for search in sorted({more.search for more in wanted.values()}):
+                now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
+                chunk = self._generate_chunk(picks, now, self._failed(chunks, rewards, now) if search else None)
                 chunks.append(replace(chunk, picks=chunk.picks + first))
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
                 for position, total in zip(chunk.picks.tolist(), totals, strict=True):
@@ -207,7 +207,30 @@ class RoundRunner:
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return chunks, rewards, actions
 
-    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], heat: float) -> Chunk:
+    def _failed(
+        self, chunks: Sequence[Chunk], rewards: Sequence[Sequence[float | None]], picks: Iterable[int]
+    ) -> dict[int, Node]:
+        """A tree of what has failed so far on each of ``picks``, over all processes."""
+        seen = dict.fromkeys(picks, 0)
+        mine: dict[int, Any] = {}
+        world_rows = 0
+        for chunk in chunks:
+            share = len(chunk.picks) // self.world
+            for i, pick in enumerate(chunk.picks.tolist()):
+                if pick in seen:
+                    scorable, seen[pick] = rewards[pick][seen[pick]] is not None, seen[pick] + 1
+                    if scorable and i // share == self.rank:
+                        mine[world_rows + i] = pick, *strip_padding(chunk.batch, i - self.rank * share)
+            world_rows += len(chunk.picks)
+        failed: dict[int, list[Tokens]] = {pick: [] for pick in seen}
+        prompts: dict[int, Tokens] = {}
+        for _, (pick, prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
+            prompts[pick] = tuple(prompt.tolist())
+            failed[pick].append(tuple(completion.tolist()))
+        return trees_for(self.trainer, prompts, failed)
+
+    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None) -> Chunk:
+        """Generate; as a search without the completions that ``failed``, by pick, if it is given."""
         # The copies of a prompt stay contiguous, in whole groups of `unit`: vLLM's server mode counts on it.
         unit = math.gcd(*wanted.values())
         layout = [i for i, n in wanted.items() for _ in range(n)]
@@ -215,11 +238,12 @@ class RoundRunner:
             layout += [layout[-1]] * unit
         share = len(layout) // self.world
         # A copy per rollout: TRL writes into them.
-        rows = [copy.deepcopy(self._row(picks[i].row)) for i in layout[self.rank * share : (self.rank + 1) * share]]
+        mine = layout[self.rank * share : (self.rank + 1) * share]
+        rows = [copy.deepcopy(self._row(picks[i].row)) for i in mine]
         usual = self.trainer.num_generations
         self.trainer.num_generations = unit  # TRL reads the group size of this generation here
         try:
-            with sampling_heat(self.trainer, heat):
+            with untried_only(self.trainer, [(failed or {}).get(i) for i in mine]):
                 batch = self.generate(rows)
         finally:
             self.trainer.num_generations = usual
@@ -229,7 +253,7 @@ class RoundRunner:
             rewards=self.trainer.captured_rewards(),
             answers=self.trainer.captured_answers(),
             group_size=unit if len(set(wanted.values())) == 1 else 0,
-            heat=heat,
+            search=failed is not None,
         )
 
     def _local(self, chunk: Chunk, values: torch.Tensor) -> torch.Tensor:
@@ -259,7 +283,7 @@ class RoundRunner:
             picks = torch.cat([chunk.picks for chunk in chunks])
             rewards = torch.cat([chunk.rewards for chunk in chunks])
             kept = torch.isin(picks, torch.tensor(keep, dtype=picks.dtype))
-            kept &= torch.cat([torch.full((len(chunk.picks),), chunk.heat == 1) for chunk in chunks])
+            kept &= torch.cat([torch.full((len(chunk.picks),), not chunk.search) for chunk in chunks])
             advantages = torch.zeros(len(picks), device=rewards.device)
             if kept.any():
                 advantages[kept] = group_advantages(
@@ -272,7 +296,7 @@ class RoundRunner:
                 local = self._local(chunk, advantages[start:stop]).to(chunk.batch["advantages"])
                 group = self._local(chunk, picks[start:stop]).to(local.device)
                 parts.append({**chunk.batch, "advantages": local, "dopr_group": group})
-                if chunk.heat != 1:
+                if chunk.search:
                     right = total_reward(chunk.rewards, trainer.reward_weights) >= self.selector.scale.high
                     parts[-1] = search_rows(parts[-1], self._local(chunk, right), trainer.args.dopr_replay_weight)
                 start = stop
