@@ -73,10 +73,9 @@ ARMS = (
         SuiteArm(label=label, arm=arm, group="ablation", size=1 if "prompts_per_round" in arm else SHORT)
         for label, arm in (
             ("dopr, prompt at random", "dopr+option.random=true"),
-            ("dopr without search", "dopr+option.search=1"),
-            ("dopr without survey and anchors", "dopr+option.anchors=0"),
+            ("dopr without search", "dopr+option.search=false"),
             ("dopr without replay", "dopr+replay=0"),
-            ("dopr without sequential rollouts", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
+            ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),
             ("dopr with known skills", "dopr+features=category"),

@@ -167,7 +167,6 @@ def test_a_pool_without_signal_warns_early_and_stops_when_asked(tmp_path: Path) 
     done = dopr(
         tmp_path, "train", "--data", problems(tmp_path, rows), "--model", str(tiny_policy_path()), "--output", "run",
         "--max-completion-length", "3", "--warn-constant", "2", "--stop-constant", "5", "--eval-problems", "0",
-        "--option", "survey=0",
     )  # fmt: skip
     text = " ".join(done.stdout.split())
     assert done.returncode == 0, done.stderr

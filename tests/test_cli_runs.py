@@ -47,7 +47,7 @@ def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> 
     assert totals[-2]["rollouts"] < 120  # it stopped at once
     assert totals[-1]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
     assert totals[-1]["tokens"] == sum(p["tokens"] for e in rounds for p in e["picks"])
-    assert [len(e["picks"]) for e in rounds] == [4] * 16 + [1] * (len(rounds) - 16)  # the survey of 64 clusters
+    assert [len(e["picks"]) for e in rounds] == [1] * len(rounds)
     for e in rounds:
         assert len(e["candidates"]) == len(set(e["candidates"])) == len(e["scores"])
         for pick in e["picks"]:
@@ -155,7 +155,6 @@ def test_a_pool_without_signal_is_named_early_and_the_run_stops_when_asked(
     printed = dopr(
         place, "train", "--data", "flat.jsonl", "--reward", f"flat_{outcome}:flat", "--output", outcome, "--eval-problems", "0",
         "--warn-constant", "2", "--stop-constant", "3", "--wrong-cap", "8", "--max-completion-length", "4",
-        "--option", "survey=0",
     )  # fmt: skip
     run, summary = place / outcome, read(place / outcome / "summary.json")
     assert [e["round"] for e in events(run, "warning")] == [2, 3]

@@ -30,8 +30,7 @@ def test_the_two_line_move_from_trl_runs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rollouts, coverage = done.stdout.splitlines()[-1].split()
-    # 20 updates are ten to twenty rounds, with a replay update each once there are 8 successes: two of the survey, four of the 8
-    # clusters in each, then one prompt a round.
+    # 20 updates are ten to twenty rounds of one prompt, with a replay update each once there are 8 successes.
     rounds = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     picks = [pick for e in rounds for pick in e["picks"]]
     step = found = 0
@@ -40,9 +39,9 @@ def test_the_two_line_move_from_trl_runs(tmp_path: Path) -> None:
         found += sum(reward == 1 for pick in e["picks"] for reward in pick["rewards"])
         step += 1 + (found >= 8)
     assert 20 <= step <= 21  # the last round's replay update may be one too many
-    assert [len(e["picks"]) for e in rounds] == [4, 4] + [1] * (len(rounds) - 2)
+    assert len(picks) == len(rounds)
     assert int(rollouts) == sum(pick["rollouts"] for pick in picks)
-    assert all(2 <= pick["rollouts"] <= 8 for pick in picks[8:])
+    assert all(2 <= pick["rollouts"] <= 8 for pick in picks)
     assert float(coverage) == len({pick["id"] for pick in picks}) / 64
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.trl
 
 
 def rarely_right(completions: list[str], **_: Any) -> list[float]:
-    """One completion in eight, so that anchors stay for a while."""
+    """One completion in eight, so that there is something to search for."""
     return [float(bool(c) and ord(c[0]) % 8 == 0) for c in completions]
 
 
@@ -49,12 +49,10 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
     "a reference policy that follows": (
         {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
     ),
-    "survey and anchors": ({"dopr_options": {"survey": 1, "clusters": 3}, "reward": rarely_right}, 4, 5),
-    "replay updates and anchors": (
-        {"dopr_options": {"survey": 1, "clusters": 6}, "dopr_replay_updates": 2, "dopr_chunk": 2}, 4, 9,
-    ),
-    "replay updates and anchors, two updates per round": (
-        {"dopr_options": {"survey": 1, "clusters": 6}, "dopr_replay_updates": 1, "gradient_accumulation_steps": 2,
+    "a search": ({"dopr_options": {"clusters": 3}, "dopr_chunk": 2, "reward": rarely_right}, 4, 5),
+    "replay updates": ({"dopr_options": {"clusters": 6}, "dopr_replay_updates": 2, "dopr_chunk": 2}, 4, 9),
+    "replay updates, two updates per round": (
+        {"dopr_options": {"clusters": 6}, "dopr_replay_updates": 1, "gradient_accumulation_steps": 2,
          "steps_per_generation": 4, "per_device_train_batch_size": 2, "beta": 0.05}, 4, 8,
     ),
     "dropped groups and refills": ({"dopr_strategy": "dapo", "per_device_train_batch_size": 8}, 5, 5),

@@ -1,7 +1,11 @@
-"""Search at another temperature where nothing has succeeded: the choice alone, and through the real trainer."""
+"""The search for first successes, without replacement: the verdict, the tree of what was tried, and the real trainer."""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,94 +14,59 @@ import pytest
 
 from dopr.errors import ConfigError
 from dopr.selection import Dopr, SelectorConfig, make_selector
-from dopr.selection.search import Search
+from dopr.selection.rollouts import Review
 from dopr.simulate import TabularWorld, run_tabular
-from dopr.train.state import load_state, save_state
 from selection_kit import ids
 
 
 def dopr(*, replay: int | None = None, clustered: bool = True, **options: Any) -> Dopr:
-    selector = make_selector(
-        "dopr", ids(24), SelectorConfig(replay=replay, chunk=2), {"clusters": 4, "survey": 0, **options}
-    )
+    selector = make_selector("dopr", ids(24), SelectorConfig(replay=replay, chunk=2), {"clusters": 4, **options})
     assert isinstance(selector, Dopr)
     if clustered:
         selector.set_features(None, np.arange(24, dtype=np.int32) % 4)
     return selector
 
 
-def heats(selector: Dopr, rewards: list[float], n: int = 60) -> set[float]:
-    """Of prompt p0's further rollouts over many visits that teach the search nothing."""
-    found = set()
-    for _ in range(n):
-        found.add(selector.review("p0", rewards).heat)
-        selector.search.tell("p0", [])
-    return found
-
-
-def test_failing_groups_go_on_hotter_only_where_the_cluster_has_never_succeeded() -> None:
-    selector = dopr(search=1.5)
-    assert heats(selector, [0.0, 0.0]) == {1.0, 1.5}
+def test_failing_groups_search_only_where_the_cluster_has_never_succeeded() -> None:
+    selector = dopr()
+    assert selector.review("p0", [0.0, 0.0]).search
+    assert selector.review("p0", [0.0, None, 0.0, 0.0]).search
     selector.tell("p8", [0.2, 0.1])  # of the same cluster; a share of the reward, for its form perhaps, is no success
-    assert heats(selector, [0.0, 0.0]) == {1.0, 1.5}
+    assert selector.review("p0", [0.0, 0.0]).search
     selector.tell("p4", [0.0, 1.0])
-    assert heats(selector, [0.0, 0.0]) == {1.0}
-    assert heats(selector, [0.0, 0.0], n=5) == {1.0}
+    for prompt, searches in (("p0", False), ("p1", True)):  # the cluster with a success, and another
+        verdict = selector.review(prompt, [0.0, 0.0])
+        assert (verdict.action, verdict.rollouts, verdict.search) == ("more", 1 if searches else 2, searches)
 
 
-@pytest.mark.parametrize("without", [{"search": 1.0}, {"replay": 0}, {"clustered": False}])
-def test_the_search_can_be_switched_off(without: dict[str, Any]) -> None:
-    assert heats(dopr(**without), [0.0, 0.0]) == {1.0}
+def test_the_search_can_be_switched_off() -> None:
+    verdict = dopr(search=False).review("p0", [0.0, 0.0])
+    assert (verdict.action, verdict.rollouts, verdict.search) == ("more", 2, False)
 
 
-def test_a_group_keeps_its_temperature_and_one_that_is_over_is_not_searched() -> None:
+def test_without_clusters_the_pools_first_success_ends_the_search() -> None:
+    selector = dopr(clustered=False)
+    assert selector.review("p0", [0.0, 0.0]).search
+    selector.tell("p1", [0.0, 1.0])
+    assert not selector.review("p0", [0.0, 0.0]).search
+
+
+def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector = dopr()
-    for _ in range(40):
-        first = selector.review("p0", [0.0, 0.0]).heat
-        assert selector.review("p0", [0.0] * 4).heat == selector.review("p0", [0.0] * 6).heat == first
-        assert selector.review("p0", [0.0] * 8).action == "keep"
-        selector.search.tell("p0", [])
-    right = dopr(survey=0)
-    right.rollouts = type(right.rollouts)(chunk=2, wrong_cap=8, right_cap=8)
-    assert heats(right, [1.0, 1.0]) == {1.0}
+    assert selector.review("p0", [0.0] * 7) == Review("more", 1, search=True)
+    assert selector.review("p0", [0.0] * 8) == selector.review("p0", [0.0, 1.0]) == Review("keep")
+    selector.rollouts = type(selector.rollouts)(chunk=2, wrong_cap=8, right_cap=8)
+    right = selector.review("p0", [1.0, 1.0])
+    assert (right.action, right.search) == ("more", False)
 
 
-def test_the_temperature_that_finds_successes_is_used_more() -> None:
-    for finds, low, high in ((1.5, 0.7, 1.0), (1.0, 0.0, 0.3)):
-        search, rng = Search(1.5), np.random.default_rng(0)
-        for _ in range(300):
-            heat = search.heat("p", rng)
-            search.tell("p", [False] * 5 + [bool(heat == finds and rng.random() < 0.5)])
-        assert low <= search.share <= high
-    never, rng = Search(1.5), np.random.default_rng(1)
-    for _ in range(300):
-        never.heat("p", rng)
-        never.tell("p", [False] * 6)
-    assert 0.2 < never.share < 0.9  # nothing found at either: both go on being tried
-    assert Search(2.0).share == 0
-
-
-def test_what_the_search_learned_is_saved(tmp_path: Path) -> None:
-    selector = dopr()
-    for _ in range(10):
-        (pick,) = selector.ask()
-        selector.review(pick.prompt_id, [0.0, 0.0])
-        selector.tell(pick.prompt_id, [0.0] * 8)
-    save_state(tmp_path / "state.npz", selector.state_dict())
-    twin = dopr()
-    twin.load_state_dict(load_state(tmp_path / "state.npz"))
-    np.testing.assert_array_equal(twin.search.counts, selector.search.counts)
-    assert twin.search.counts.sum() == 37 + 60  # the prior, and six further rollouts in each of ten groups
-
-
-def test_impossible_factors_are_refused() -> None:
-    for value in (0.0, -1.0, float("inf"), 11.0):
-        with pytest.raises(ConfigError, match="search is"):
-            dopr(search=value)
+def test_the_switch_takes_yes_and_no_only() -> None:
+    with pytest.raises(ConfigError, match="search"):
+        dopr(search=1.5)
 
 
 def test_it_finds_rare_skills_sooner_in_the_tabular_world() -> None:
-    def spent(search: float) -> list[int]:
+    def spent(search: bool) -> list[int]:
         found = []
         for seed in range(6):
             world = TabularWorld(seed=seed)
@@ -109,52 +78,160 @@ def test_it_finds_rare_skills_sooner_in_the_tabular_world() -> None:
             found.append(run.rollouts_to_target or 3000)
         return found
 
-    assert np.median(spent(1.5)) < np.median(spent(1.0))
+    assert np.median(spent(True)) < np.median(spent(False))
+
+
+# -- what was tried ------------------------------------------------------------------------------------------------
+
+END, LENGTH, TEMPERATURE = 3, 3, 0.7
+
+
+def completions() -> list[tuple[int, ...]]:
+    """All of up to three tokens from four, the last of which ends them."""
+    free = [tokens for n in range(LENGTH + 1) for tokens in itertools.product(range(END), repeat=n)]
+    return [tokens if len(tokens) == LENGTH else (*tokens, END) for tokens in free]
+
+
+def table(seed: int) -> dict[tuple[int, ...], np.ndarray[Any, np.dtype[np.float64]]]:
+    """Logits of the next token after every beginning; some beginnings are nearly sure of it."""
+    rng = np.random.default_rng(seed)
+    free = [tokens for n in range(LENGTH) for tokens in itertools.product(range(END), repeat=n)]
+    return {tokens: rng.normal(size=END + 1) * rng.choice([1, 6]) for tokens in free}
+
+
+def log_softmax(x: Any) -> Any:
+    return x - np.log(np.exp(x - x.max()).sum()) - x.max()
+
+
+@pytest.mark.trl
+@pytest.mark.parametrize("seed", range(4))
+def test_completions_are_drawn_as_if_the_failed_ones_did_not_exist(seed: int) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.train.untried import WithoutReplacement, tree_of
+
+    logits = {at: x.astype(np.float32).astype(np.float64) for at, x in table(seed).items()}
+
+    def steps(tokens: tuple[int, ...]) -> list[float]:
+        return [float(log_softmax(logits[tokens[:i]] / TEMPERATURE)[token]) for i, token in enumerate(tokens)]
+
+    every = completions()
+    chance = {tokens: math.exp(sum(steps(tokens))) for tokens in every}
+    assert sum(chance.values()) == pytest.approx(1)
+    failed = [*sorted(every, key=lambda c: -chance[c])[:3], *np.random.default_rng(seed).permutation(len(every))[:4]]
+    failed = [c if isinstance(c, tuple) else every[c] for c in failed]
+    tree = tree_of(failed, [steps(c) for c in failed])
+    mass = sum(chance[c] for c in set(failed))
+    assert tree.tried == pytest.approx(mass, abs=1e-6)
+
+    other = [every[0]]  # the second row has another prompt, with failures of its own; the third has none
+    trees = [tree, tree_of(other, [steps(c) for c in other]), None]
+    prompt = torch.zeros((3, 2), dtype=torch.long)
+    for tokens in every:
+        process = WithoutReplacement(trees, TEMPERATURE)
+        drawn = np.zeros(3)
+        for i, token in enumerate(tokens):
+            so_far = torch.tensor([tokens[:i]] * 3, dtype=torch.long).reshape(3, i)
+            scores = torch.tensor(np.stack([logits[tokens[:i]]] * 3), dtype=torch.float32)
+            kept = scores.clone()
+            now = process(torch.cat([prompt, so_far], dim=1), scores)
+            assert torch.equal(scores, kept)  # the model's own logits are not touched
+            drawn += [log_softmax(row / TEMPERATURE)[token] for row in now.double().numpy()]
+        left = [0.0 if tokens in failed else chance[tokens] / (1 - mass), 0.0, chance[tokens]]
+        left[1] = 0.0 if tokens in other else chance[tokens] / (1 - chance[other[0]])
+        np.testing.assert_allclose(np.exp(drawn), left, rtol=2e-3, atol=1e-4)
 
 
 # -- through the trainer -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.trl
-def test_the_trainer_searches_at_the_other_temperature_and_learns_from_its_success_alone(tmp_path: Path) -> None:
-    pytest.importorskip("trl", reason="TRL is not installed")
-    import torch
+Tokens = tuple[int, ...]
 
-    from dopr.runlog import read_events
+
+def searching(tmp_path: Path, reward: Callable[[int], float], **settings: Any) -> tuple[Any, list[list[list[Tokens]]]]:
+    """A trainer with chunks of two, and the completions by group and chunk; ``reward`` is told the chunk's number."""
     from trl_kit import trainer
 
-    temperatures: list[float] = []
+    groups: list[list[list[Tokens]]] = []
 
-    def right_when_hot(completions: list[str], **_: Any) -> list[float]:
-        """A search's second chunk has one success, everything else fails."""
-        hot = temperatures[-1] != 1.0 and temperatures[-2] != 1.0
-        return [float(hot and i == 0) for i in range(len(completions))]
+    def scored(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        groups[-1].append([tuple(tokens) for tokens in completion_ids])
+        return [reward(len(groups[-1])), *[0.0] * (len(completion_ids) - 1)]
 
-    options = {"search": 3.0, "clusters": 5, "survey": 0}
-    t = trainer(tmp_path, reward=right_when_hot, dopr_options=options, dopr_chunk=2, dopr_wrong_cap=8, num_generations=8,
-                per_device_train_batch_size=8, max_steps=12)  # fmt: skip
-    batches: list[torch.Tensor] = []
-    generate, loss = t.model.generate, t._compute_loss
+    options = {"clusters": 5, **settings.pop("dopr_options", {})}
+    t = trainer(tmp_path, reward=scored, dopr_options=options, dopr_chunk=2, dopr_wrong_cap=8, num_generations=8,
+                per_device_train_batch_size=8, **settings)  # fmt: skip
+    ask = t.selector.ask
 
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        temperatures.append(kwargs["generation_config"].temperature)
-        return generate(*args, **kwargs)
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        groups.append([])
+        return ask(*args, **kwargs)
 
-    def seen(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    t.selector.ask = asked  # type: ignore[method-assign]
+    return t, groups
+
+
+@pytest.mark.trl
+@pytest.mark.parametrize("search", [True, False])
+def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bool) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+
+    t, groups = searching(
+        tmp_path, lambda _: 0.0, dopr_options={"search": search}, max_steps=8, temperature=0.02,
+        max_completion_length=2,
+    )  # fmt: skip
+    t.train()
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 6 if search else [2] * 3)]] * 8
+    repeats = sum(
+        len(set(chain.from_iterable(group[:i])) & set(group[i])) for group in groups for i in range(len(group))
+    )
+    assert repeats == 0 if search else repeats > 12  # a policy this sure of itself does little else
+    assert "generate" not in vars(t.model)
+
+
+@pytest.mark.trl
+def test_the_tree_holds_the_policys_own_probabilities(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.train.untried import trees_for
+    from trl_kit import trainer
+
+    t = trainer(tmp_path, temperature=0.3)
+    tokenize = t.processing_class
+    prompt, failed = tuple(tokenize("q1: ")["input_ids"]), [tuple(tokenize(text)["input_ids"]) for text in ("ab", "ac")]
+    tree = trees_for(t, {0: prompt}, {0: [*failed, failed[0]], 1: []})
+    assert set(tree) == {0}
+    with torch.no_grad():
+        logits = t.model(torch.tensor([[*prompt, *failed[0]]])).logits[0] / 0.3
+    first, second = logits[len(prompt) - 1 : len(prompt) + 1].softmax(-1)
+    a, (b, c) = failed[0][0], (tokens[1] for tokens in failed)
+    assert tree[0].tried == pytest.approx(float(first[a] * (second[b] + second[c])), rel=1e-4)
+    assert tree[0].children[a].children[b].tried == 1
+
+
+@pytest.mark.trl
+def test_a_group_with_a_search_is_learned_from_as_one_group(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.runlog import read_events
+
+    t, _ = searching(tmp_path, lambda chunk: float(chunk == 3), max_steps=12)
+    batches: list[Any] = []
+    loss = t._compute_loss
+
+    def seen(model: Any, inputs: dict[str, Any]) -> Any:
         on_policy = inputs["dopr_group"] >= 0
         batches.append(inputs["advantages"][on_policy].detach().clone())
         return loss(model, inputs)
 
-    t.model.generate, t._compute_loss = recorded, seen  # type: ignore[method-assign]
+    t._compute_loss = seen
     t.train()
     rounds = [e for e in read_events(tmp_path / "out") if e["kind"] == "round"]
-    assert set(temperatures) == {1.0, 3.0}
-    assert t.generation_config.temperature == t.temperature == 1.0
-    found = [i for i, e in enumerate(rounds) if sum(e["picks"][0]["rewards"])]
-    assert found
-    for i, advantages in enumerate(batches):
-        rewards = rounds[i]["picks"][0]["rewards"]
-        assert sorted(advantages[advantages != 0].tolist()) == [1.0] * int(sum(rewards))
-    learned = {rounds[i]["picks"][0]["cluster"] for i in found}
-    assert len(learned) == len(found)  # after its success a cluster is not searched again, so it has no second one here
-    assert t.selector.search.counts[1, 0] == 4 + len(found)
+    picks = [e["picks"][0] for e in rounds]
+    searched = [pick for pick in picks if pick["searched"]]
+    assert {(tuple(pick["rewards"]), pick["searched"]) for pick in searched} == {((0.0, 0.0, 0.0, 1.0), 2)}
+    assert (
+        len(searched) == len({pick["cluster"] for pick in searched}) == 5
+    )  # after its success a cluster is not searched again
+    for pick, advantages in zip(picks, batches, strict=True):
+        if pick["searched"]:  # (reward - 1/4) / 1/2
+            assert sorted(advantages.tolist()) == pytest.approx([-0.5, -0.5, -0.5, 1.5], abs=1e-3)

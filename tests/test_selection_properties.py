@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dopr.selection import STRATEGIES, Dopr, Selector, SelectorConfig, make_selector
+from dopr.selection import STRATEGIES, Selector, SelectorConfig, make_selector
 from dopr.selection.history import History
 from dopr.selection.memory import Success
 from dopr.selection.plan import CandidatePlan, KeyedPermutation
@@ -45,8 +45,7 @@ options = st.builds(
     step=st.sampled_from([0.01, 0.3, 1.0]),
     clusters=st.sampled_from([None, 1, 3]),
     prior_strength=st.sampled_from([1e-3, 2.0, 1e3]),
-    survey=st.integers(0, 2),
-    anchors=st.sampled_from([0, 8]),
+    search=st.booleans(),
 )
 
 OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -108,20 +107,10 @@ def run_rounds(selector: Selector, rewards: Any, rounds: int) -> list[list[tuple
 def test_every_round_is_valid_and_every_score_finite_for_any_rewards(data: st.DataObject) -> None:
     selector = data.draw(selectors())
     known = set(selector.ids)
-    surveyed: list[int] = []
     for _ in range(data.draw(st.integers(1, 6))):
         picks = selector.ask()
         names = [p.prompt_id for p in picks]
-        survey = isinstance(selector, Dopr) and selector.wants_rejected
-        if survey:
-            clusters = set(selector.labels.tolist())  # type: ignore[attr-defined]
-            assert 1 <= len(names) <= -(-len(clusters) // 4)
-            seen = [int(selector.labels[p.row]) for p in picks]  # type: ignore[attr-defined]
-            assert len({*surveyed, *seen}) == len(surveyed) + len(seen)
-            surveyed += seen
-        else:
-            assert len(names) == selector.config.prompts_per_round
-        assert len(set(names)) == len(names)
+        assert len(set(names)) == len(names) == selector.config.prompts_per_round
         assert set(names) <= known
         assert all(selector.ids[p.row] == p.prompt_id for p in picks)
         g, rollouts = selector.config.group_size, [p.rollouts for p in picks]
@@ -131,8 +120,7 @@ def test_every_round_is_valid_and_every_score_finite_for_any_rewards(data: st.Da
             screen = min(g, getattr(selector.options, "screen", None) or max(2, min(4, g // 2)))
             chunk = selector.rollouts.chunk
             assert chunk == (min(2, g) if selector.name == "dopr" else g)
-            each = selector.options.survey if survey else screen if selector.name == "speed" else chunk
-            assert rollouts == [each] * len(picks)
+            assert rollouts == [screen if selector.name == "speed" else chunk] * len(picks)
         assert all(p.predicted is None or 0 <= p.predicted <= 1 for p in picks)
         assert {p.row for p in picks} <= set(selector.candidate_rows.tolist())
         assert np.isfinite(selector.candidate_scores).all()

@@ -67,8 +67,7 @@ def trainer(
         "logging_steps": 1,
     } | settings  # fmt: skip
     if settings.get("dopr_strategy", "dopr") == "dopr":
-        # Rounds are easier to count without the survey, in whole groups and without replay updates; their tests ask for them.
-        settings["dopr_options"] = {"survey": 0} | (settings.get("dopr_options") or {})
+        # Rounds are easier to count in whole groups and without replay updates; their tests ask for them.
         settings = {"dopr_chunk": settings["num_generations"], "dopr_replay_updates": 0} | settings
     policy = policy or random_policy()
     if settings.get("beta"):  # the reference model is loaded again, from disk

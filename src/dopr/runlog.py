@@ -18,7 +18,7 @@ EVENTS, CONFIG, SUMMARY, REPORT = "events.jsonl", "config.json", "summary.json",
 def informative_share(groups: Iterable[tuple[str, int]]) -> float | None:
     """Share of ``mixed`` outcomes among groups given as (outcome, rollouts); ``None`` if there are none to judge.
 
-    A group of one rollout, as in a survey, cannot differ and is left out.
+    A group of one rollout cannot differ and is left out.
     """
     outcomes = [outcome for outcome, rollouts in groups if rollouts > 1]
     return outcomes.count("mixed") / len(outcomes) if outcomes else None

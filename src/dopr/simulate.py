@@ -7,13 +7,13 @@ This is a model of RLVR, not RLVR; what wins here is only a candidate for the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dopr.selection.history import Floats
-from dopr.selection.memory import LIKELY, Success
+from dopr.selection.memory import Success
 from dopr.selection.rollouts import Review
 from dopr.selection.selector import Selector
 
@@ -84,8 +84,7 @@ def run_tabular(
     """Train the tabular policy with ``selector`` until ``target`` mean success or ``budget`` rollouts.
 
     GRPO advantages (reward minus group mean, over the group's standard deviation) and Adam; replayed successes enter as
-    rows with advantage 1, anchors by the gradient of their divergence, and updates from these alone follow each round, as in
-    the real trainer.
+    rows with advantage 1, and updates from these alone follow each round, as in the real trainer.
     """
     rng = np.random.default_rng([seed, 0x51])
     weights = np.zeros((world.dimensions, world.strategies))
@@ -98,39 +97,31 @@ def run_tabular(
             skill = int(world.skill[pick.row])
             probability = _softmax(world.base_logits[skill] + world.features[skill] @ weights)
             drawn: list[int] = []
-            own = 0  # how many of them came from the policy as it is
             more = Review("more", pick.rollouts)
             while more.rollouts:
                 left = probability.copy()
                 if more.search:  # all that was drawn has failed
-                    left[drawn] *= 1e-6
+                    left[drawn] *= 1e-30
                 drawn += rng.choice(world.strategies, more.rollouts, p=left / left.sum()).tolist()
-                own = len(drawn) if not more.search else own
                 rewards = [float(a == world.right[skill]) for a in drawn]
                 more = selector.review(pick.prompt_id, rewards)
             group = selector.tell(pick.prompt_id, rewards)
             spent, groups, mixed = spent + len(drawn), groups + 1, mixed + bool(group and group.mixed)
-            r = np.array(rewards[:own])
-            advantages = np.array(rewards)  # as if replayed, where they come from a search
-            advantages[:own] = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
+            r = np.array(rewards)
+            advantages = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
             rows += [(skill, a, adv) for a, adv in zip(drawn, advantages, strict=True) if adv]
             entropy = float(-(probability * np.log(probability + 1e-12)).sum())
             selector.tell_entropy(pick.prompt_id, entropy)
-            base = np.empty((1, world.strategies), LIKELY)
-            base["token"], base["logp"] = np.arange(world.strategies), np.log(probability)
             for a, reward in zip(drawn, rewards, strict=True):
-                rollout = Success(pick.prompt_id, np.array([skill]), np.array([a]))
                 if reward:
-                    selector.remember(rollout)
-                else:
-                    selector.witness(replace(rollout, base=base))
+                    selector.remember(Success(pick.prompt_id, np.array([skill]), np.array([a])))
         for update in range(1 + selector.replay_updates):
             replayed = selector.replay()
             if update and not replayed:
                 break
             rows = rows * (update == 0) + [(int(s.prompt[0]), int(s.completion[0]), 1.0) for s in replayed]
             step += 1
-            gradient = _gradient(world, weights, rows, selector.hold())
+            gradient = _gradient(world, weights, rows)
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             weights += learning_rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         success = _success(world, weights)
@@ -156,22 +147,12 @@ def _success(world: TabularWorld, weights: Floats) -> Floats:
     return _softmax(world.base_logits + world.features @ weights)[np.arange(len(world.right)), world.right]
 
 
-def _gradient(
-    world: TabularWorld, weights: Floats, rows: list[tuple[int, int, float]], anchors: list[Success]
-) -> Floats:
-    """Ascent direction, shape (dimensions, strategies): the mean over rows and anchors.
-
-    A row gives its advantage times the gradient of its log-probability, an anchor minus that of KL(pi_0 || pi).
-    """
+def _gradient(world: TabularWorld, weights: Floats, rows: list[tuple[int, int, float]]) -> Floats:
+    """Ascent direction, shape (dimensions, strategies): the mean over rows of advantage times gradient of log-probability."""
     gradient = np.zeros_like(weights)
     if rows:
         skills, actions, advantages = (np.array(x) for x in zip(*rows, strict=True))
         delta = -_softmax(world.base_logits[skills] + world.features[skills] @ weights)
         delta[np.arange(len(rows)), actions] += 1
         gradient += world.features[skills].T @ (delta * advantages[:, None])
-    for anchor in anchors:
-        skill = int(anchor.prompt[0])
-        now = _softmax(world.base_logits[skill] + world.features[skill] @ weights)
-        if anchor.base is not None:
-            gradient += np.outer(world.features[skill], np.exp(anchor.base["logp"][0]) - now)
-    return gradient / max(1, len(rows) + len(anchors))
+    return gradient / max(1, len(rows))

@@ -40,11 +40,8 @@ class DoprOptions:
             before. Default on.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
-        search: On clusters that have shown no success, the further rollouts of a failing group repeat none of the completions that
-            have failed in it; needs clusters and replay. Default on: SEE SUITE.
-        survey: Rollouts per cluster at the start, four clusters a round; 0 = none (see ``dopr.selection.anchors``).
-        anchors: Rollouts per update that hold clusters without a success yet where the base policy was; 0 = none, and no
-            survey. Default 8: as good as 4 and 16 on latent-strategy.
+        search: On clusters that have shown no success, a group that has failed so far goes on one rollout at a time, and repeats
+            none of its failed completions. Default on: SEE SUITE.
     """
 
     volatility: Volatility = "expected"
@@ -62,8 +59,6 @@ class DoprOptions:
     progress: bool = True
     balanced_replay: bool = True
     search: bool = True
-    survey: int = 1
-    anchors: int = 8
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):
@@ -81,8 +76,6 @@ class DoprOptions:
             if not above or value == np.inf or (high is not None and value > high):
                 raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
                                   f" and {'finite' if high is None else f'<= {high}'}.")  # fmt: skip
-        if self.survey < 0 or self.anchors < 0:
-            raise ConfigError(f"survey is {self.survey} and anchors {self.anchors}; they must be 0 (none) or more.")
         if self.clusters is not None and (not isinstance(self.clusters, int) or self.clusters < 1):
             raise ConfigError(
                 f"clusters is {self.clusters}; it must be a whole number, at least 1 (1 = one pooled posterior)."

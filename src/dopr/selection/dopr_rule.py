@@ -13,7 +13,6 @@ V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,16 @@ from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
 from dopr.selection import acquisition, chooser
-from dopr.selection.anchors import AnchoredSelector
 from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
-from dopr.selection.rollouts import Review, scorable_rewards
+from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
+from dopr.selection.selector import Selector
 from dopr.selection.settings import SelectorConfig
 
 
-class Dopr(AnchoredSelector):
+class Dopr(Selector):
     """One informative prompt per round: expected gain, sampled, damped by visits, shared through features."""
 
     name = "dopr"
@@ -74,11 +73,13 @@ class Dopr(AnchoredSelector):
         self.labels, self.clustered = labels.astype(np.int32), True
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
-        """As the caps say; on clusters without a success, failing groups go on with a search."""
-        verdict = super().review(prompt_id, rewards)
-        locked = self.clustered and self.n_replay and not self._unlocked[self.labels[self._row(prompt_id)]]
-        failing = verdict.action == "more" and scorable_rewards(rewards)[0] < self.scale.high
-        return replace(verdict, search=bool(self.options.search and locked and failing))
+        """As the caps say; on clusters without a success, failing groups go on with a search, one rollout at a time."""
+        known = scorable_rewards(rewards)
+        failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
+        if not failing or not self.options.search or self._unlocked[self.labels[self._row(prompt_id)]]:
+            return super().review(prompt_id, rewards)
+        # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
+        return Review("more", 1, search=True) if len(rewards) < self.rollouts.wrong_cap else KEEP
 
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None

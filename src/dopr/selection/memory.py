@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 
 from dopr.selection.history import Floats
 
-#: One likely token of the base policy and its log-probability (nats).
-LIKELY = np.dtype([("token", np.int32), ("logp", np.float32)])
-
 
 @dataclass(frozen=True, slots=True)
 class Success:
@@ -28,14 +25,11 @@ class Success:
         prompt_id: The prompt it answers.
         prompt: Prompt token ids, shape (prompt length,).
         completion: Completion token ids including the end token, shape (completion length,).
-        base: For an anchor, not a success: the base policy's k likeliest tokens at each position of the completion, an
-            array of ``LIKELY`` of shape (completion length, k).
     """
 
     prompt_id: str
     prompt: NDArray[np.int64]
     completion: NDArray[np.int64]
-    base: NDArray[np.void] | None = None
 
 
 class SuccessMemory:
@@ -55,17 +49,9 @@ class SuccessMemory:
         """All of them, oldest first."""
         return [success for _, success in self._items]
 
-    def used_keys(self) -> list[int]:
-        """The keys in use, ascending."""
-        return sorted({key for key, _ in self._items})
-
     def count(self, key: int) -> int:
         """Successes under ``key``."""
         return sum(k == key for k, _ in self._items)
-
-    def discard(self, key: int) -> None:
-        """Drop everything under ``key``."""
-        self._items = [(k, success) for k, success in self._items if k != key]
 
     def add(self, success: Success, key: int = 0) -> None:
         """Remember one success."""
@@ -96,30 +82,19 @@ class SuccessMemory:
         return [self._items[i][1] for i in chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat arrays: ids, keys, token ids end to end and the lengths that cut them; the same for base distributions."""
+        """Flat arrays: ids, keys, token ids end to end and the lengths that cut them."""
         tokens = [t for _, s in self._items for t in (s.prompt, s.completion)]
-        bases = [np.empty((0, 0), LIKELY) if s.base is None else s.base for _, s in self._items]
         return {
             "ids": [s.prompt_id for _, s in self._items],
             "keys": np.array([key for key, _ in self._items], np.int64),
             "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
             "lengths": np.array([len(t) for t in tokens], np.int64),
-            "likely": np.concatenate([b["token"].ravel() for b in bases] or [np.empty(0, np.int32)]),
-            "logps": np.concatenate([b["logp"].ravel() for b in bases] or [np.empty(0, np.float32)]),
-            "widths": np.array([b.shape[1] for b in bases], np.int64),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the content by that of ``state_dict``."""
         parts = np.split(np.asarray(state["tokens"], np.int64), np.cumsum(state["lengths"])[:-1])
-        widths = np.asarray(state["widths"], np.int64)
-        likely = np.empty(len(state["likely"]), LIKELY)
-        likely["token"], likely["logp"] = state["likely"], state["logps"]
-        bases = np.split(likely, np.cumsum(widths * np.asarray(state["lengths"], np.int64)[1::2])[:-1])
         self._items = [
-            (
-                int(key),
-                Success(str(i), parts[2 * n], parts[2 * n + 1], bases[n].reshape(-1, widths[n]) if widths[n] else None),
-            )
+            (int(key), Success(str(i), parts[2 * n], parts[2 * n + 1]))
             for n, (i, key) in enumerate(zip(state["ids"], state["keys"], strict=True))
         ]

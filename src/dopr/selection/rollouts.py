@@ -15,8 +15,7 @@ class Review:
     Attributes:
         action: ``keep`` the group for the update, ``drop`` it (its rollouts count as spent), or roll out ``more``.
         rollouts: With ``more``: how many further rollouts; 0 otherwise.
-        search: Whether these are to repeat none of the completions that have failed in the group. Then they are not the policy's
-            own: a success among them is learned from like a replayed one, and the others are not.
+        search: Whether these are to repeat none of the completions that have failed in the group (``dopr.train.untried``).
     """
 
     action: Literal["keep", "drop", "more"]

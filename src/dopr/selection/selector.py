@@ -159,21 +159,9 @@ class Selector(ABC):
         if self.n_replay:
             self.memory.add(success, self.memory_key(success))
 
-    @property
-    def wants_rejected(self) -> bool:
-        """Whether rejected rollouts of the round in progress are to be offered, too (see ``witness``)."""
-        return False
-
-    def witness(self, rejected: Success) -> None:
-        """Offer a rollout that the verifier did not accept; ignored by default."""
-
     def replay(self) -> list[Success]:
         """Verified successes to add to this update as positive examples."""
         return self.memory.draw(self.n_replay, self.rng, self.weigh_keys) if self.n_replay else []
-
-    def hold(self) -> list[Success]:
-        """Rollouts of the base policy along which this update keeps the policy where it was; none by default."""
-        return []
 
     def memory_key(self, success: Success) -> int:
         """What the success is filed under; by default all under one key."""

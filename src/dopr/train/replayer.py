@@ -1,4 +1,4 @@
-"""What an update learns from besides its round's rollouts: replayed successes and anchors, and updates from them alone."""
+"""What an update learns from besides its round's rollouts: replayed successes, and updates from them alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dopr.selection.memory import Success, SuccessMemory
+from dopr.selection.memory import Success
 from dopr.selection.settings import Pick
 from dopr.train.advantages import total_reward
-from dopr.train.anchoring import as_anchors, divergence
 from dopr.train.rows import Batch, check_text_only, join, no_rows, strip_padding, success_rows
 
 logger = logging.getLogger("dopr")
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
 
 
 class Replayer:
-    """Offers rollouts to the selector, and adds to updates what the selector replays and holds.
+    """Offers successes to the selector, and adds to updates what the selector replays.
 
     Args:
         trainer: The trainer, for its selector, policy and accelerator.
 
     Attributes:
-        held: Anchors of the update in progress.
         due: Updates from replayed rows alone that are left before the next round.
     """
 
@@ -41,42 +39,27 @@ class Replayer:
                 "An update has %d micro-batches over all processes, more than the %d replayed rows, which are dealt evenly: none "
                 "would be replayed. Set dopr_replay to a multiple of %d.", parts, self.selector.n_replay, parts,
             )  # fmt: skip
-        self.held: list[Success] = []
         self.due = 0
         self._columns: Batch = {}  # of the latest round's batch, without rows
 
-    def remember(self, chunks: Sequence[Chunk], picks: list[Pick], rows: int) -> None:
-        """Offer this round's rollouts to the selector, the same ones in the same order on every process.
-
-        Args:
-            chunks: The rollouts.
-            picks: What they belong to.
-            rows: Rows per forward pass that the user sized memory for.
-        """
+    def remember(self, chunks: Sequence[Chunk], picks: list[Pick]) -> None:
+        """Offer this round's successes to the selector, the same ones in the same order on every process."""
         if not self.selector.n_replay:
             return
         for chunk in chunks:
             totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-            good = {i for i, total in enumerate(totals) if self.selector.is_success(total)}
-            offered = range(len(totals)) if self.selector.wants_rejected else sorted(good)
+            good = [i for i, total in enumerate(totals) if self.selector.is_success(total)]
             share = len(chunk.picks) // self.world
-            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in offered if i // share == self.rank}
-            rejected = []
+            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in good if i // share == self.rank}
             for i, (prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
                 if len(completion):  # a truncated completion may be masked out whole
-                    rollout = Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion)
-                    if i in good:
-                        self.selector.remember(rollout)
-                    else:
-                        rejected.append(rollout)
-            for anchor in as_anchors(self.trainer, rejected, rows):
-                self.selector.witness(anchor)
+                    self.selector.remember(Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion))
 
     def extend(self, batch: Batch) -> tuple[Batch, int]:
-        """A round's batch with replayed successes, and how many; anchors are held, further updates due."""
+        """A round's batch with replayed successes, and how many; further updates are due."""
         # A few successes repeated alone would be learned by heart, at the cost of what has not been seen yet.
         enough = len(self.selector.memory) >= self.selector.n_replay
-        self.held, self.due = self.selector.hold(), self.selector.replay_updates if enough else 0
+        self.due = self.selector.replay_updates if enough else 0
         self._columns = no_rows(batch)
         replayed = self.selector.replay()
         return self._add(batch, replayed), len(replayed)
@@ -88,7 +71,7 @@ class Replayer:
         if not batch or not len(batch["advantages"]):
             self.due = 0
             return None
-        self.held, self.due = self.selector.hold(), self.due - 1
+        self.due -= 1
         return batch
 
     def _add(self, batch: Batch, replayed: list[Success]) -> Batch:
@@ -106,39 +89,16 @@ class Replayer:
             batch["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
         return batch
 
-    def anchor_loss(self, model: Any, items: torch.Tensor, part: int) -> torch.Tensor | None:
-        """The anchors' term of a micro-batch's loss, in nats per completion token of the update; ``None`` without anchors.
-
-        Args:
-            model: The policy as the loss sees it.
-            items: Completion tokens of the update's other rows, over all processes.
-            part: Which of the update's micro-batches this is.
-        """
-        parts = self.trainer.args.steps_per_generation
-        share = len(self.held) // (self.world * parts)
-        if not share:
-            return None
-        first = (self.rank * parts + part) * share
-        tokens = sum(len(anchor.completion) for anchor in self.held)
-        total = divergence(self.trainer, model, self.held[first : first + share])
-        # Gradients are averaged over processes, sums over the update's micro-batches.
-        return total * self.world / (items + tokens)
-
     def state_dict(self) -> dict[str, Any]:
         """What goes on after a checkpoint, as plain values and arrays."""
-        held = SuccessMemory(max(1, len(self.held)))
-        for anchor in self.held:
-            held.add(anchor)
         columns = {
             key: [str(value.dtype).removeprefix("torch."), *value.shape[1:]] for key, value in self._columns.items()
         }
-        return {"due": self.due, "held": held.state_dict(), "columns": columns}
+        return {"due": self.due, "columns": columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
-        held = SuccessMemory(max(1, len(state["held"]["ids"])))
-        held.load_state_dict(state["held"])
-        self.held, self.due = held.items(), int(state["due"])
+        self.due = int(state["due"])
         self._columns = {
             key: torch.empty((0, *map(int, width)), dtype=getattr(torch, dtype), device=self.accelerator.device)
             for key, (dtype, *width) in state["columns"].items()

@@ -31,7 +31,7 @@ else:
 
 logger = logging.getLogger("dopr")
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 REFERENCE = "dopr_reference.safetensors"
 
 

@@ -17,7 +17,7 @@ from dopr.runlog import informative_share
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.rows import Batch, check_text_only, fit_rows, join, search_rows, strip_padding, take
+from dopr.train.rows import Batch, check_text_only, fit_rows, join, strip_padding, take
 from dopr.train.untried import Node, Tokens, trees_for, untried_only
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class Round:
     labels: list[int | None]
     skills: list[str | None]
     replayed: int
-    held: int
     select_seconds: float
     generate_seconds: float
     entropies: dict[int, float] = field(default_factory=dict)
@@ -80,7 +79,7 @@ class Round:
         }
         return {
             "round": self.number, "step": step, "picks": picks, "candidates": self.candidates, "scores": self.scores,
-            "replayed": self.replayed, "held": self.held, "seconds": {k: round(v, 6) for k, v in seconds.items()},
+            "replayed": self.replayed, "seconds": {k: round(v, 6) for k, v in seconds.items()},
             "spent": spent.as_dict(),
         }  # fmt: skip
 
@@ -103,7 +102,7 @@ class Chunk:
     rewards: torch.Tensor  # (world rows, functions)
     answers: list[str]  # of all processes' rows
     group_size: int  # TRL's advantages hold for groups of this many rows in a row
-    search: bool = False  # drawn in search of a success, not as the policy's own
+    search: bool  # without what had failed
 
 
 class RoundRunner:
@@ -147,7 +146,7 @@ class RoundRunner:
         answers = _answers_of(chunks, len(picks))
         groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
-        self.replayer.remember(chunks, picks, self.rows_per_process)
+        self.replayer.remember(chunks, picks)
         batch = self._on_policy_rows(chunks, actions)
         batch, replayed = self.replayer.extend(batch)
         spent = self.trainer.spent
@@ -171,7 +170,6 @@ class RoundRunner:
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=replayed,
-            held=len(self.replayer.held),
             select_seconds=selected - started,
             generate_seconds=generated - selected,
         )
@@ -283,7 +281,6 @@ class RoundRunner:
             picks = torch.cat([chunk.picks for chunk in chunks])
             rewards = torch.cat([chunk.rewards for chunk in chunks])
             kept = torch.isin(picks, torch.tensor(keep, dtype=picks.dtype))
-            kept &= torch.cat([torch.full((len(chunk.picks),), not chunk.search) for chunk in chunks])
             advantages = torch.zeros(len(picks), device=rewards.device)
             if kept.any():
                 advantages[kept] = group_advantages(
@@ -296,9 +293,6 @@ class RoundRunner:
                 local = self._local(chunk, advantages[start:stop]).to(chunk.batch["advantages"])
                 group = self._local(chunk, picks[start:stop]).to(local.device)
                 parts.append({**chunk.batch, "advantages": local, "dopr_group": group})
-                if chunk.search:
-                    right = total_reward(chunk.rewards, trainer.reward_weights) >= self.selector.scale.high
-                    parts[-1] = search_rows(parts[-1], self._local(chunk, right), trainer.args.dopr_replay_weight)
                 start = stop
             batch = join(parts, pad_id)
             stays = torch.isin(batch["dopr_group"].cpu(), torch.tensor(keep, dtype=torch.long))

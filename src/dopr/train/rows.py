@@ -145,17 +145,3 @@ def strip_padding(batch: Batch, row: int) -> tuple[NDArray[np.int64], NDArray[np
     prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
     completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
     return prompt.cpu().numpy(), completion.cpu().numpy()
-
-
-def search_rows(batch: Batch, successes: torch.Tensor, weight: float) -> Batch:
-    """A batch of rollouts that searched: successes count like replayed ones, the others not at all.
-
-    Args:
-        batch: This process's rows.
-        successes: Whether the verifier accepted each of them, shape (R,).
-        weight: Advantage of a success.
-    """
-    corrected = {
-        key: torch.ones_like(value) if key == "importance_sampling_ratio" else value for key, value in batch.items()
-    }
-    return {**corrected, "advantages": weight * successes.to(batch["advantages"])}

@@ -261,12 +261,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._captured_entropies = None
         self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
-        loss: torch.Tensor = super()._compute_loss(model, inputs)
-        if not self.model.training:
-            return loss
-        part = self._step % self.args.steps_per_generation
-        term = self.replayer.anchor_loss(model, inputs["num_items_in_batch"], part)
-        return loss if term is None else loss + term
+        return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         out = super()._get_per_token_logps_and_entropies(*args, **kwargs)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
 
 _LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
-_LEFT = 1e-6  # left of a way that was tried altogether, so that rounding leaves no row without a token
+_LEFT = 1e-30  # of a way that was tried altogether: no row must be left without a token, whatever rounding does
 
 Tokens = tuple[int, ...]
 

@@ -43,7 +43,7 @@ class Watching(Resumable):
 
     def _check_signal(self, round_: Round) -> None:
         self._latest_mixed = "mixed" in round_.outcomes
-        # A survey's groups of one rollout cannot differ and say nothing of the signal.
+        # Groups of one rollout cannot differ and say nothing of the signal.
         groups = [o for o, rewards in zip(round_.outcomes, round_.rewards, strict=True) if len(rewards) > 1]
         verdicts = [self._watch.see(groups) if groups else None, *self.health.see_round(self._signs(round_))]
         self._announce([v for v in verdicts if v is not None])
