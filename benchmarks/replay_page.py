@@ -31,7 +31,7 @@ def write_page(stored: dict[str, Any]) -> None:
         f"{Path(stored['trace']).name}, groups of {stored['group_size']}, {stored['budget']}, {stored['seeds']} seeds; intervals are "
         "95 % bootstrap over seeds. The recorded policy improves as it did, whatever is picked: this shows who finds informative "
         "groups and predicts success, **not who teaches most** ([strategies](strategies.md) measures that). The strategies see "
-        "ids and rewards only: no hidden states, so dopr's clusters are off and with them survey and search; its sequential rollouts (two at a time, up to 8 on a prompt "
+        "ids and rewards only: no hidden states, so dopr's clusters are off, and nothing can be searched; its sequential rollouts (two at a time, up to 8 on a prompt "
         "that keeps failing) count in full. Difficulty and category for sec, dump and adarft come from each prompt's first "
         "recorded visit, free of charge: these three know more than the others.", "",
         f"Ceiling: {stored['recorded_informative']:.0%} of the recorded groups are informative, so with whole groups no selector "

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "docs" / "results" / "suite.json"
 # Rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and of ablations; a world that is soon mastered
 # needs fewer.
-BUDGETS = {name: (800, 2000, 6400, 300) if name == "shared-skill" else (1500, 4000, 12000, 600) for name in WORLD_NAMES}
+BUDGETS = {name: (800, 2000, 6400, 300) if name == "shared-skill" else (1500, 4000, 12000, 300) for name in WORLD_NAMES}
 SHORT = 3
 SEEDS = 5
 COMMON: dict[str, Any] = {"evaluations": 25, "eval_problems": 256, "warn_constant": 0, "probe": 0, "seeds": SEEDS}

@@ -28,7 +28,7 @@ ARMS: dict[str, tuple[str, dict[str, Any], dict[str, Any], float | None]] = {
     "the same, without replay": ("dopr", {}, {**EXTRAS, "replay": 0}, 0.0),
     "the same, without replay updates": ("dopr", {}, {**EXTRAS, "replay_updates": 0}, 0.0),
     "the same, four replay updates": ("dopr", {}, {**EXTRAS, "replay_updates": 4}, 0.0),
-    "the same, without survey and anchors": ("dopr", {"anchors": 0}, EXTRAS, 0.0),
+    "the same, without search": ("dopr", {"search": False}, EXTRAS, 0.0),
     "the same, without stages": ("dopr", {"progress": False}, EXTRAS, 0.0),
     "the same, without sequential rollouts": ("dopr", {}, {**EXTRAS, "chunk": 8}, 0.0),
     "the same, 64 noisy clusters": ("dopr", {}, EXTRAS, 0.15),

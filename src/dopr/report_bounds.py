@@ -268,14 +268,12 @@ def _of_world(
     searched = int(sum(number(p.get("searched")) or 0 for e in run.events.get("round", []) for p in e.get("picks", ())))
     if searched:
         left_out.append(
-            f"T5: {searched:,} rollouts were drawn at another temperature, where a first success may come sooner than the base "
-            "policy's rates say."
+            f"T3 and T5: {searched:,} rollouts left out what had failed in their group, so a first success may come sooner than "
+            "the base policy's rates say."
         )
     rows = []
     for bound in found.bounds:
-        if bound.theorem == "T5" and searched:
-            continue
-        if bound.theorem not in ("T3", "T4", "T5") or bound.value <= 0:
+        if bound.theorem not in (("T4",) if searched else ("T3", "T4", "T5")) or bound.value <= 0:
             continue
         spent = float(_setting(run, "problems", math.nan)) if bound.theorem == "T4" else used
         rows.append(
