@@ -1,7 +1,10 @@
-"""SmolLM2-135M, dopr beside its controls: `python benchmarks/smollm2/compare.py` after `make smollm2` (half an hour on two cores).
+"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (half an hour on two cores a task):
 
-One `dopr compare`, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
-docs/results/smollm2_sums.{md,svg,json}.
+    python benchmarks/smollm2/compare.py sums           single-digit sums and differences
+    python benchmarks/smollm2/compare.py equations      linear equations in one unknown
+
+One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
+docs/results/smollm2_TASK.{md,svg,json}.
 """
 
 from __future__ import annotations
@@ -14,10 +17,17 @@ import sys
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "results"
-NAME = "smollm2_sums"
-COMMAND = [
-    "compare", "--model", "smollm2-135m", "--data", "gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1", "--size", "200",
-    "--no-chat", "--template", "{prompt}", "--reward", "number", "--max-completion-length", "5",
+#: task: problems, longest completion in tokens, what it is
+TASKS = {
+    "sums": ("gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1", 5, "Single-digit sums and differences"),
+    "equations": (
+        "gym:simple_equations?min_terms=2,max_terms=2,min_value=1,max_value=9",
+        5,
+        "Linear equations in one unknown",
+    ),
+}
+COMMON = [
+    "--model", "smollm2-135m", "--no-chat", "--template", "{prompt}", "--reward", "number",
     "--strategies", "dopr,random-one+budget=rollouts=400,uniform+prompts_per_round=8+budget=rollouts=512",
     "--reference", "random-one+budget=rollouts=400", "--budget", "rollouts=120", "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
@@ -26,22 +36,22 @@ COMMAND = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "dopr" / NAME)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "dopr", *COMMAND, "--seeds", str(options.seeds), "--jobs", "2"]
+    data, length, about = TASKS[options.task]
+    name = f"smollm2_{options.task}"
+    work = options.work or Path.home() / ".cache" / "dopr" / name
+    what = ["--data", data, "--size", "200", "--max-completion-length", str(length)]
+    command = [sys.executable, "-m", "dopr", "compare", *what, *COMMON, "--seeds", str(options.seeds), "--jobs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([*command, "--output", str(options.work)], env=environment, check=True)
-    page = (
-        (options.work / "results.md")
-        .read_text()
-        .replace(str(options.work), "DIR")
-        .replace("accuracy.svg", f"{NAME}.svg")
-    )
-    about = "Made by `python benchmarks/smollm2/compare.py`; do not edit. Single-digit sums and differences from reasoning-gym, five tokens an answer."
-    (TARGET / f"{NAME}.md").write_text(page.replace("\n\n", f"\n\n{about}\n\n", 1))
-    shutil.copyfile(options.work / "accuracy.svg", TARGET / f"{NAME}.svg")
-    shutil.copyfile(options.work / "results.json", TARGET / f"{NAME}.json")
+    subprocess.run([*command, "--output", str(work)], env=environment, check=True)
+    page = (work / "results.md").read_text().replace(str(work), "DIR").replace("accuracy.svg", f"{name}.svg")
+    made = f"Made by `python benchmarks/smollm2/compare.py {options.task}`; do not edit. {about} from reasoning-gym, {length} tokens an answer."
+    (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{made}\n\n", 1))
+    shutil.copyfile(work / "accuracy.svg", TARGET / f"{name}.svg")
+    shutil.copyfile(work / "results.json", TARGET / f"{name}.json")
 
 
 if __name__ == "__main__":

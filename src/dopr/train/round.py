@@ -18,7 +18,7 @@ from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, strip_padding, take
-from dopr.train.untried import Node, Tokens, trees_for, untried_only
+from dopr.train.untried import Node, Tokens, can_leave_out, trees_for, untried_only
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -195,7 +195,8 @@ class RoundRunner:
         while wanted:
             for search in sorted({more.search for more in wanted.values()}):
                 now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
-                chunk = self._generate_chunk(picks, now, self._failed(chunks, rewards, now) if search else None)
+                failed = self._failed(chunks, rewards, now) if search and can_leave_out(self.trainer) else None
+                chunk = self._generate_chunk(picks, now, failed)
                 chunks.append(replace(chunk, picks=chunk.picks + first))
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
                 for position, total in zip(chunk.picks.tolist(), totals, strict=True):

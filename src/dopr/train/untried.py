@@ -97,6 +97,11 @@ class WithoutReplacement(LogitsProcessor):
         return scores
 
 
+def can_leave_out(trainer: DoPRTrainer) -> bool:
+    """Whether generation takes a logits processor for single rows; vLLM and continuous batching do not."""
+    return not (trainer.use_vllm or trainer.use_transformers_continuous_batching)
+
+
 def trees_for(trainer: DoPRTrainer, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]]) -> dict[int, Node]:
     """A tree per prompt, with the policy's present probabilities; one forward pass per prompt."""
     trees = {}
