@@ -197,14 +197,14 @@ class RoundRunner:
                 now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
                 failed = self._failed(chunks, rewards, now) if search and can_leave_out(self.trainer) else None
                 chunk = self._generate_chunk(picks, now, failed)
-                chunks.append(replace(chunk, picks=chunk.picks + first))
+                chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
                 for position, total in zip(chunk.picks.tolist(), totals, strict=True):
                     rewards[position].append(total if math.isfinite(total) else None)
             verdicts = {i: self.selector.review(picks[i].prompt_id, rewards[i]) for i in wanted}
             wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
-        return chunks, rewards, actions
+        return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
 
     def _failed(
         self, chunks: Sequence[Chunk], rewards: Sequence[Sequence[float | None]], picks: Iterable[int]
