@@ -22,6 +22,7 @@ _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x4000000, 0x800
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _PDEATHSIG, _NO_NEW_PRIVS, _CAPBSET_DROP, _DUMPABLE = 1, 38, 24, 4
 _ROOT = "/tmp"  # the new root is mounted here, seen by this process alone
+_FOLDER = "/dopr-work"  # the program's own; no Python that is bound beside it lies below a folder of this name
 
 
 def _check(result: int, what: str) -> None:
@@ -70,17 +71,17 @@ def _tree(libc: Any, readonly: list[str], size: int, uid: int | None) -> str:
     for link in ("bin", "lib", "lib64"):
         if os.path.islink("/" + link) and not os.path.lexists(f"{root}/{link}"):
             os.symlink(os.readlink("/" + link), f"{root}/{link}")
-    os.makedirs(root + "/work")
+    os.makedirs(root + _FOLDER)
     _mount(
         libc,
         "work",
-        root + "/work",
+        root + _FOLDER,
         "tmpfs",
         _NOSUID | _NODEV,
         f"size={size},mode=700" + (f",uid={uid}" if uid else ""),
     )
     if not os.path.lexists(root + "/tmp"):
-        os.symlink("/work", root + "/tmp")
+        os.symlink(_FOLDER, root + "/tmp")
     os.makedirs(root + "/proc")
     return root
 
@@ -137,7 +138,7 @@ def main() -> None:
             _namespaces(libc)
         if order["level"] == "jail":
             root = _tree(libc, order["readonly"], order["limits"]["FSIZE"], uid)
-            folder = root + "/work"
+            folder = root + _FOLDER
     except OSError as error:
         print(f"{order['level']}: {error}", file=sys.stderr)  # noqa: T201 - for whoever asks why
         os._exit(UNAVAILABLE)
@@ -150,7 +151,7 @@ def main() -> None:
         with contextlib.suppress(OSError):  # not in every container; Python does without
             _mount(libc, "proc", root + "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
         os.chroot(root)
-        folder = "/work"
+        folder = _FOLDER
     with open(f"{folder}/program.py", "wb") as file:
         file.write(program)
     os.chdir(folder)
