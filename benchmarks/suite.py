@@ -60,6 +60,7 @@ class SuiteArm:
 
 
 BATCH, TUNED, ONE, OURS = "batch GRPO 64 x 8", "batch GRPO, batch size tuned", "one random prompt", "dopr"
+WHOLE = "dopr whole"  # with a rate tuned at the ablations' smaller budget, as theirs are
 ARMS = (
     SuiteArm(label=OURS, arm="dopr"),
     SuiteArm(label=BATCH, arm="uniform+prompts_per_round=64", size=2),
@@ -72,6 +73,7 @@ ARMS = (
     *(
         SuiteArm(label=label, arm=arm, group="ablation", size=1 if "prompts_per_round" in arm else SHORT)
         for label, arm in (
+            (WHOLE, "dopr"),
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without search", "dopr+option.search=false"),
             ("dopr without replay", "dopr+replay=0"),
