@@ -277,7 +277,7 @@ def command(*arguments: str) -> list[str]:
 def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_path: Path) -> None:
     arguments = command(
         "--world", "latent-strategy", "--strategies", "dopr,uniform+prompts_per_round=2", "--seeds", "2",
-        "--budget", "rollouts=200", "--learning-rates", "1e-4", "--evaluations", "2", "--eval-problems", "32", "--jobs", "2",
+        "--budget", "rollouts=300", "--learning-rates", "1e-4", "--evaluations", "2", "--eval-problems", "32", "--jobs", "2",
         "--output", str(tmp_path / "out"),
     )  # fmt: skip
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
@@ -305,7 +305,7 @@ def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_pa
         for result in results:
             directory = next(runs.glob(f"{re.sub('[^A-Za-z0-9.]+', '-', name)}--*--seed{result['seed']}"))
             assert read_result(directory, result["seed"]).as_dict() == result
-            assert result["curve"][-1][0] >= 200
+            assert result["curve"][-1][0] >= 300
             assert len(result["correct"]) == 32
             assert not (directory / "checkpoints").exists()
     assert (tmp_path / "out" / "accuracy.svg").read_text().count("<svg") == 1
