@@ -41,7 +41,8 @@ class DoprOptions:
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
         search: On clusters that have shown no success, a group that has failed so far goes on one rollout at a time, and repeats
-            none of its failed completions. Default on: SEE SUITE.
+            none of its failed completions. Default on: without it 45 % mean accuracy over 300 rollouts of latent-strategy where it
+            is 77 % with it (docs/results/suite.md).
     """
 
     volatility: Volatility = "expected"
