@@ -16,6 +16,7 @@ from dopr.errors import ConfigError
 from dopr.selection import Dopr, SelectorConfig, make_selector
 from dopr.selection.rollouts import Review
 from dopr.simulate import TabularWorld, run_tabular
+from dopr.train.state import load_state, save_state
 from selection_kit import ids
 
 
@@ -58,6 +59,14 @@ def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector.rollouts = type(selector.rollouts)(chunk=2, wrong_cap=8, right_cap=8)
     right = selector.review("p0", [1.0, 1.0])
     assert (right.action, right.search) == ("more", False)
+
+
+def test_which_clusters_have_succeeded_is_saved(tmp_path: Path) -> None:
+    selector, twin = dopr(), dopr()
+    selector.tell("p0", [0.0, 1.0])
+    save_state(tmp_path / "state.npz", selector.state_dict())
+    twin.load_state_dict(load_state(tmp_path / "state.npz"))
+    assert [twin.review(f"p{i}", [0.0, 0.0]).search for i in range(4)] == [False, True, True, True]
 
 
 def test_the_switch_takes_yes_and_no_only() -> None:

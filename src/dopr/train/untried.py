@@ -77,15 +77,14 @@ class WithoutReplacement(LogitsProcessor):
 
     def __init__(self, trees: Sequence[Node | None], temperature: float) -> None:
         self.at, self.temperature = list(trees), temperature
-        self._prompt: int | None = None  # width of the prompts
+        self._begun = False
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores (rows, vocabulary) with the tried ways made rarer."""
-        if self._prompt is None:
-            self._prompt = input_ids.shape[1]
-        else:
+        if self._begun:
             last = input_ids[:, -1].tolist()
             self.at = [node and node.children.get(token) for node, token in zip(self.at, last, strict=True)]
+        self._begun = True
         if not any(self.at):
             return scores
         scores = scores.clone()
