@@ -278,7 +278,7 @@ def test_state_of_another_version_is_refused(checkpointed: Path, tmp_path: Path)
     files.seal(path.parent)
     with pytest.raises(RunError, match="state of version 99"):
         trainer(tmp_path, max_steps=8, num_iterations=4).train(resume_from_checkpoint=True)
-    save_state(path, {"version": 3, "job": {}})
+    save_state(path, {"version": 4, "job": {}})
     files.seal(path.parent)
     with pytest.raises(RunError, match="not the state of such a run"):
         trainer(tmp_path, max_steps=8, num_iterations=4, dopr_force_resume=True).train(resume_from_checkpoint=True)

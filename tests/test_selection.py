@@ -410,7 +410,7 @@ def test_the_rule_s_own_caps_fit_every_group_size(g: int) -> None:
 
 
 def success(i: int, length: int = 2) -> Success:
-    return Success(f"p{i}", np.arange(i, i + 3), np.full(length, i))
+    return Success(f"p{i}", np.arange(i, i + 3), np.full(length, i), start=i % length)
 
 
 def test_the_success_memory_is_bounded_and_draws_distinct_ones() -> None:
@@ -466,7 +466,7 @@ def test_the_success_memory_survives_saving(lengths: list[int], tmp_path: Path) 
     save_state(tmp_path / "m.npz", memory.state_dict())
     restored.load_state_dict(load_state(tmp_path / "m.npz"))
     first, second = (m.draw(8, np.random.default_rng(0)) for m in (memory, restored))
-    assert [s.prompt_id for s in first] == [s.prompt_id for s in second]
+    assert [(s.prompt_id, s.start) for s in first] == [(s.prompt_id, s.start) for s in second]
     for a, b in zip(first, second, strict=True):
         assert a.prompt.tolist() == b.prompt.tolist()
         assert a.completion.tolist() == b.completion.tolist()
@@ -771,7 +771,7 @@ def test_state_is_a_snapshot_not_a_view() -> None:
 
 def test_a_state_of_another_kind_is_refused() -> None:
     state = trained().state_dict()
-    with pytest.raises(ConfigError, match="of strategy 'dopr', version 5; here runs 'random-one'"):
+    with pytest.raises(ConfigError, match="of strategy 'dopr', version 6; here runs 'random-one'"):
         make_selector("random-one", ids(64), SelectorConfig()).load_state_dict(state)
     with pytest.raises(ConfigError, match="version 99"):
         dopr(64).load_state_dict(state | {"version": 99})

@@ -242,7 +242,7 @@ def test_replayed_rows_are_verified_successes_with_unit_advantage(tmp_path: Any)
     for row in rows:
         text = t.processing_class.decode(inputs["completion_ids"][row][inputs["completion_mask"][row].bool()])
         assert trl_kit.even_first_byte([text]) == [1.0]
-    assert inputs["num_items_in_batch"] == inputs["completion_mask"].sum()
+    assert inputs["num_items_in_batch"] == (inputs["completion_mask"] * inputs["tool_mask"]).sum()
 
 
 def test_a_wide_group_is_thinned_to_the_rows_memory_was_sized_for(tmp_path: Any) -> None:

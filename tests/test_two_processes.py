@@ -22,7 +22,7 @@ t.train()
 (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps({
     "processes": t.accelerator.num_processes, "rollouts": t.spent.rollouts, "tokens": t.spent.tokens,
     "parameters": parameters(t), "picks": t.last_round["picks"],
-    "memory": [s.completion.tolist() for s in t.selector.memory.draw(99, t.selector.rng)],
+    "memory": [[s.start, *s.completion.tolist()] for s in t.selector.memory.draw(99, t.selector.rng)],
 }))
 t.accelerator.wait_for_everyone()  # a process that leaves first takes gloo's sockets with it
 t.accelerator.end_training()

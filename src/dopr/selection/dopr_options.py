@@ -40,6 +40,8 @@ class DoprOptions:
             before. Default on.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
+        contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what
+            failures share with it is not what made it right; without it guesses that a search got right were learned as a habit.
         search: On clusters that have shown no success, a group that has failed so far goes on one rollout at a time, and repeats
             none of its failed completions. Default on: without it 45 % mean accuracy over 300 rollouts of latent-strategy where it
             is 77 % with it (docs/results/suite.md).
@@ -59,6 +61,7 @@ class DoprOptions:
     prior_strength: float = 2.0
     progress: bool = True
     balanced_replay: bool = True
+    contrast: bool = True
     search: bool = True
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,10 @@ class Dopr(Selector):
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
             "concentration": self.concentration,
         }
+
+    def remember(self, success: Success) -> None:
+        """With ``contrast`` off, all of it will be replayed."""
+        super().remember(success if self.options.contrast else replace(success, start=0))
 
     def memory_key(self, success: Success) -> int:
         """Its cluster, so that the memory stays spread over clusters."""

@@ -25,11 +25,13 @@ class Success:
         prompt_id: The prompt it answers.
         prompt: Prompt token ids, shape (prompt length,).
         completion: Completion token ids including the end token, shape (completion length,).
+        start: Its first token that is learned from; the tokens before are only read.
     """
 
     prompt_id: str
     prompt: NDArray[np.int64]
     completion: NDArray[np.int64]
+    start: int = 0
 
 
 class SuccessMemory:
@@ -82,11 +84,12 @@ class SuccessMemory:
         return [self._items[i][1] for i in chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat arrays: ids, keys, token ids end to end and the lengths that cut them."""
+        """Flat arrays: ids, keys, starts, token ids end to end and the lengths that cut them."""
         tokens = [t for _, s in self._items for t in (s.prompt, s.completion)]
         return {
             "ids": [s.prompt_id for _, s in self._items],
             "keys": np.array([key for key, _ in self._items], np.int64),
+            "starts": np.array([s.start for _, s in self._items], np.int64),
             "tokens": np.concatenate(tokens) if tokens else np.empty(0, np.int64),
             "lengths": np.array([len(t) for t in tokens], np.int64),
         }
@@ -95,6 +98,6 @@ class SuccessMemory:
         """Replace the content by that of ``state_dict``."""
         parts = np.split(np.asarray(state["tokens"], np.int64), np.cumsum(state["lengths"])[:-1])
         self._items = [
-            (int(key), Success(str(i), parts[2 * n], parts[2 * n + 1]))
-            for n, (i, key) in enumerate(zip(state["ids"], state["keys"], strict=True))
+            (int(key), Success(str(i), parts[2 * n], parts[2 * n + 1], int(start)))
+            for n, (i, key, start) in enumerate(zip(state["ids"], state["keys"], state["starts"], strict=True))
         ]

@@ -28,7 +28,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 class Selector(ABC):

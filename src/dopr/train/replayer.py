@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dopr.selection.memory import Success
 from dopr.selection.settings import Pick
@@ -18,6 +21,13 @@ logger = logging.getLogger("dopr")
 if TYPE_CHECKING:
     from dopr.train.round import Chunk
     from dopr.train.trainer import DoPRTrainer
+
+
+def agreeing(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
+    """How many tokens two completions have in common before they part."""
+    n = min(len(one), len(other))
+    apart = np.flatnonzero(one[:n] != other[:n])
+    return int(apart[0]) if len(apart) else n
 
 
 class Replayer:
@@ -43,17 +53,34 @@ class Replayer:
         self._columns: Batch = {}  # of the latest round's batch, without rows
 
     def remember(self, chunks: Sequence[Chunk], picks: list[Pick]) -> None:
-        """Offer this round's successes to the selector, the same ones in the same order on every process."""
+        """Offer this round's successes to the selector, the same ones in the same order on every process.
+
+        Each is learned from where it leaves the failures of its group: what they share with it did not make it right.
+        """
         if not self.selector.n_replay:
             return
-        for chunk in chunks:
-            totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-            good = [i for i, total in enumerate(totals) if self.selector.is_success(total)]
+        totals = [total_reward(chunk.rewards, self.trainer.reward_weights).tolist() for chunk in chunks]
+        solved = {
+            pick
+            for chunk, some in zip(chunks, totals, strict=True)
+            for pick, total in zip(chunk.picks.tolist(), some, strict=True)
+            if self.selector.is_success(total)
+        }
+        mine: dict[int, tuple[int, bool, NDArray[np.int64], NDArray[np.int64]]] = {}
+        world_rows = 0
+        for chunk, some in zip(chunks, totals, strict=True):
             share = len(chunk.picks) // self.world
-            mine = {i: strip_padding(chunk.batch, i - self.rank * share) for i in good if i // share == self.rank}
-            for i, (prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
-                if len(completion):  # a truncated completion may be masked out whole
-                    self.selector.remember(Success(picks[int(chunk.picks[i])].prompt_id, prompt, completion))
+            for i, (pick, total) in enumerate(zip(chunk.picks.tolist(), some, strict=True)):
+                if pick in solved and math.isfinite(total) and i // share == self.rank:
+                    tokens = strip_padding(chunk.batch, i - self.rank * share)
+                    mine[world_rows + i] = pick, self.selector.is_success(total), *tokens
+            world_rows += len(chunk.picks)
+        rows = [row for _, row in sorted(self.trainer.gather_dict(mine).items())]
+        for pick, right, prompt, completion in rows:
+            if right:
+                start = max((agreeing(completion, c) for p, r, _, c in rows if p == pick and not r), default=0)
+                if start < len(completion):  # a truncated completion may be masked out whole
+                    self.selector.remember(Success(picks[pick].prompt_id, prompt, completion, start))
 
     def extend(self, batch: Batch) -> tuple[Batch, int]:
         """A round's batch with replayed successes, and how many; further updates are due."""
@@ -83,6 +110,7 @@ class Replayer:
             check_text_only(batch)
             mine = slice(self.rank * share, (self.rank + 1) * share)
             rows = success_rows(replayed[mine], batch, trainer.pad_id, trainer.args.dopr_replay_weight)
+            batch = {"tool_mask": torch.ones_like(batch["completion_mask"]), **batch}
             batch = join([batch, trainer.fill_log_probabilities(rows)], trainer.pad_id)
         if "num_items_in_batch" not in batch:
             mask = batch["completion_mask"] * batch.get("tool_mask", 1)

@@ -31,7 +31,7 @@ else:
 
 logger = logging.getLogger("dopr")
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 REFERENCE = "dopr_reference.safetensors"
 
 

@@ -107,7 +107,9 @@ def fit_rows(
 
 
 def success_rows(successes: Sequence[Success], template: Batch, pad_id: int, advantage: float) -> Batch:
-    """A batch of replayed successes with the same columns as ``template``.
+    """A batch of replayed successes with the same columns as ``template``, and TRL's ``tool_mask``.
+
+    TRL's loss leaves out the tokens where that mask is 0: here those before a success's start.
 
     Log-probabilities are left at zero: the trainer fills in those of the current and the reference policy, which makes
     the importance ratio 1 and the row's gradient ``advantage`` times that of the log-likelihood.
@@ -131,10 +133,12 @@ def success_rows(successes: Sequence[Success], template: Batch, pad_id: int, adv
         "advantages": torch.full((len(successes),), advantage, device=device, dtype=template["advantages"].dtype),
         "dopr_group": torch.full((len(successes),), -1, device=device, dtype=torch.long),
     }
+    before = torch.arange(batch["completion_ids"].shape[1]) < torch.tensor([[s.start] for s in successes])
+    batch["tool_mask"] = (~before).to(batch["completion_mask"])
     shape = batch["completion_ids"].shape
     for key in template:
         if key not in batch and key not in _SCALAR_KEYS:
-            neutral = 1.0 if key in ("importance_sampling_ratio", "tool_mask") else 0.0
+            neutral = 1.0 if key == "importance_sampling_ratio" else 0.0
             width = 1 if template[key].shape[1] == 1 and key in _SEQUENCE_OR_TOKEN_KEYS else shape[1]
             batch[key] = torch.full((shape[0], width), neutral, device=device, dtype=template[key].dtype)
     return batch
