@@ -77,11 +77,12 @@ ARMS = (
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without search", "dopr+option.search=false"),
             ("dopr without replay", "dopr+replay=0"),
+            ("dopr, successes replayed whole", "dopr+option.contrast=false"),
             ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),
             ("dopr with known skills", "dopr+features=category"),
-            ("one random prompt + sequential + replay", "random-one+chunk=2+right_cap=2+replay=8+replay_updates=1"),
+            ("one random prompt + sequential + replay", "random-one+chunk=2+right_cap=2+replay=8+replay_updates=2"),
             ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+chunk=8+right_cap=8"),
         )
     ),

@@ -40,7 +40,7 @@ class Dopr(Selector):
     # Two rollouts tell whether a group teaches; one that fails goes on up to the group size, one that succeeds does not.
     default_chunk = 2
     default_replay = 8
-    default_replay_updates = 1
+    default_replay_updates = 2
 
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: DoprOptions | None = None) -> None:
         super().__init__(ids, config, options)
