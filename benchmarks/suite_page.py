@@ -193,7 +193,8 @@ def headline(worlds: Results) -> list[str]:
              "x less time than 64 x 8 (goal 5)", "used / T5 (goal 3)", "final accuracy, at its smaller budget, minus that of 64 x 8",
              "selection's share of a round (goal below 1 %)"], rows,
         ),
-        "T5 counts draws from the base policy. dopr's search leaves out what has failed, which T5 does not cover ([theory.md](../theory.md)): it may use less.", "",
+        "T5 counts draws from the base policy. dopr's search leaves out what has failed, which T5 does not cover ([theory.md](../theory.md)): it may use less. "
+        "A round is counted with all its updates.", "",
     ]  # fmt: skip
 
 

@@ -50,8 +50,8 @@ def test_train_leaves_a_complete_run_directory(run: tuple[Path, str]) -> None:
     found = 0
     for earlier, later in itertools.pairwise(rounds):
         found += sum(reward == 1 for pick in earlier["picks"] for reward in pick["rewards"])
-        # A round's update, and a replay update once 8 successes are remembered.
-        assert later["step"] - earlier["step"] == 1 + (found >= 8)
+        # A round's update, and two replay updates once 8 successes are remembered.
+        assert later["step"] - earlier["step"] == 1 + 2 * (found >= 8)
         assert all(
             later["spent"][unit] > earlier["spent"][unit] for unit in ("rollouts", "tokens", "seconds", "prompts")
         )

@@ -107,7 +107,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
         for e in evaluations
     ]  # fmt: skip
     last = evaluations[-1]
-    seconds = sum(e["seconds"]["round"] for e in rounds)
+    seconds = rounds[-1]["spent"]["seconds"] if rounds else 0.0  # rounds with all their updates
     return RunResult(
         seed=seed,
         curve=np.array(curve, np.float64),
