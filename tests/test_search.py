@@ -199,6 +199,24 @@ def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bo
 
 
 @pytest.mark.trl
+def test_a_generate_that_somebody_else_has_put_on_the_model_is_used_and_given_back(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+
+    t, _ = searching(tmp_path, lambda _: 0.0, max_steps=1)
+    calls: list[bool] = []
+    generate = t.model.generate
+
+    def own(*args: Any, **kwargs: Any) -> Any:
+        calls.append("logits_processor" in kwargs)
+        return generate(*args, **kwargs)
+
+    t.model.generate = own
+    t.train()
+    assert calls == [False] + [True] * 6
+    assert vars(t.model)["generate"] is own
+
+
+@pytest.mark.trl
 def test_the_tree_holds_the_policys_own_probabilities(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("trl", reason="TRL is not installed")
