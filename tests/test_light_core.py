@@ -63,7 +63,7 @@ def test_selection_imports_nothing_of_dopr_but_itself_and_errors() -> None:
 def test_no_module_of_the_package_loads_torch_when_imported_save_the_trainer_itself() -> None:
     """Everything but the TRL subclass and what only it uses must import where torch is not installed."""
     trainer_only = {
-        "trainer", "round", "rows", "advantages", "callbacks", "config", "features", "probe", "replayer", "resume", "watching",
+        "trainer", "round", "chunk", "rows", "advantages", "callbacks", "config", "features", "probe", "replayer", "resume", "watching",
         "forward", "untried",
     }  # fmt: skip
     names = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from dopr.selection.memory import Success
 from dopr.selection.settings import Pick
-from dopr.train.advantages import total_reward
-from dopr.train.rows import Batch, check_text_only, join, no_rows, strip_padding, success_rows
+from dopr.train.chunk import Chunk, Rollout, rollouts_of
+from dopr.train.rows import Batch, check_text_only, join, no_rows, success_rows
 
 logger = logging.getLogger("dopr")
 
 if TYPE_CHECKING:
-    from dopr.train.round import Chunk
     from dopr.train.trainer import DoPRTrainer
 
 
@@ -59,28 +58,14 @@ class Replayer:
         """
         if not self.selector.n_replay:
             return
-        totals = [total_reward(chunk.rewards, self.trainer.reward_weights).tolist() for chunk in chunks]
-        solved = {
-            pick
-            for chunk, some in zip(chunks, totals, strict=True)
-            for pick, total in zip(chunk.picks.tolist(), some, strict=True)
-            if self.selector.is_success(total)
-        }
-        mine: dict[int, tuple[int, bool, NDArray[np.int64], NDArray[np.int64]]] = {}
-        world_rows = 0
-        for chunk, some in zip(chunks, totals, strict=True):
-            share = len(chunk.picks) // self.world
-            for i, (pick, total) in enumerate(zip(chunk.picks.tolist(), some, strict=True)):
-                if pick in solved and math.isfinite(total) and i // share == self.rank:
-                    tokens = strip_padding(chunk.batch, i - self.rank * share)
-                    mine[world_rows + i] = pick, self.selector.is_success(total), *tokens
-            world_rows += len(chunk.picks)
-        rows = [row for _, row in sorted(self.trainer.gather_dict(mine).items())]
-        for pick, right, prompt, completion in rows:
-            if right:
-                start = max((agreeing(completion, c) for p, r, _, c in rows if p == pick and not r), default=0)
-                if start < len(completion):  # a truncated completion may be masked out whole
-                    self.selector.remember(Success(picks[pick].prompt_id, prompt, completion, start))
+        right: list[Rollout] = []
+        wrong: dict[int, list[Rollout]] = defaultdict(list)
+        for rollout in rollouts_of(self.trainer, chunks):
+            (right if self.selector.is_success(rollout.reward) else wrong[rollout.pick]).append(rollout)
+        for one in right:
+            start = max((agreeing(one.completion, other.completion) for other in wrong[one.pick]), default=0)
+            if start < len(one.completion):  # a truncated completion may be masked out whole
+                self.selector.remember(Success(picks[one.pick].prompt_id, one.prompt, one.completion, start))
 
     def extend(self, batch: Batch) -> tuple[Batch, int]:
         """A round's batch with replayed successes, and how many; further updates are due."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from dopr.runlog import informative_share
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.rows import Batch, check_text_only, fit_rows, join, strip_padding, take
+from dopr.train.chunk import Chunk, rollouts_of
+from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 from dopr.train.untried import Node, Tokens, can_leave_out, trees_for, untried_only
 
 if TYPE_CHECKING:
@@ -91,18 +92,6 @@ def _answers_of(chunks: Sequence[Chunk], picks: int) -> list[list[str]]:
         for position, answer in zip(chunk.picks.tolist(), chunk.answers, strict=True):
             answers[position].append(answer)
     return answers
-
-
-@dataclass
-class Chunk:
-    """Rollouts of one generation call: this process's rows, and which pick each row of all processes belongs to."""
-
-    batch: Batch
-    picks: torch.Tensor  # (world rows,)
-    rewards: torch.Tensor  # (world rows, functions)
-    answers: list[str]  # of all processes' rows
-    group_size: int  # TRL's advantages hold for groups of this many rows in a row
-    search: bool  # without what had failed
 
 
 class RoundRunner:
@@ -195,7 +184,7 @@ class RoundRunner:
         while wanted:
             for search in sorted({more.search for more in wanted.values()}):
                 now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
-                failed = self._failed(chunks, rewards, now) if search and can_leave_out(self.trainer) else None
+                failed = self._failed(chunks, now) if search and can_leave_out(self.trainer) else None
                 chunk = self._generate_chunk(picks, now, failed)
                 chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
@@ -206,26 +195,14 @@ class RoundRunner:
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
 
-    def _failed(
-        self, chunks: Sequence[Chunk], rewards: Sequence[Sequence[float | None]], picks: Iterable[int]
-    ) -> dict[int, Node]:
+    def _failed(self, chunks: Sequence[Chunk], picks: Collection[int]) -> dict[int, Node]:
         """A tree of what has failed so far on each of ``picks``, over all processes."""
-        seen = dict.fromkeys(picks, 0)
-        mine: dict[int, Any] = {}
-        world_rows = 0
-        for chunk in chunks:
-            share = len(chunk.picks) // self.world
-            for i, pick in enumerate(chunk.picks.tolist()):
-                if pick in seen:
-                    scorable, seen[pick] = rewards[pick][seen[pick]] is not None, seen[pick] + 1
-                    if scorable and i // share == self.rank:
-                        mine[world_rows + i] = pick, *strip_padding(chunk.batch, i - self.rank * share)
-            world_rows += len(chunk.picks)
-        failed: dict[int, list[Tokens]] = {pick: [] for pick in seen}
+        failed: dict[int, list[Tokens]] = {pick: [] for pick in picks}
         prompts: dict[int, Tokens] = {}
-        for _, (pick, prompt, completion) in sorted(self.trainer.gather_dict(mine).items()):
-            prompts[pick] = tuple(prompt.tolist())
-            failed[pick].append(tuple(completion.tolist()))
+        for rollout in rollouts_of(self.trainer, chunks):
+            if rollout.pick in failed:
+                prompts[rollout.pick] = tuple(rollout.prompt.tolist())
+                failed[rollout.pick].append(tuple(rollout.completion.tolist()))
         return trees_for(self.trainer, prompts, failed)
 
     def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None) -> Chunk:
