@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,8 @@ class Rollout:
     completion: NDArray[np.int64]
 
 
-def rollouts_of(trainer: DoPRTrainer, chunks: Sequence[Chunk]) -> list[Rollout]:
-    """The scorable rollouts of all processes, in the same order on each."""
+def rollouts_of(trainer: DoPRTrainer, chunks: Sequence[Chunk], picks: Collection[int]) -> list[Rollout]:
+    """The scorable rollouts of ``picks`` on all processes, in the same order on each."""
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     mine: dict[int, Rollout] = {}
     rows = 0
@@ -49,7 +49,7 @@ def rollouts_of(trainer: DoPRTrainer, chunks: Sequence[Chunk]) -> list[Rollout]:
         share = len(chunk.picks) // world
         totals = total_reward(chunk.rewards, trainer.reward_weights).tolist()
         for i, (pick, total) in enumerate(zip(chunk.picks.tolist(), totals, strict=True)):
-            if math.isfinite(total) and i // share == rank:
+            if pick in picks and math.isfinite(total) and i // share == rank:
                 mine[rows + i] = Rollout(pick, total, *strip_padding(chunk.batch, i - rank * share))
         rows += len(chunk.picks)
     return [rollout for _, rollout in sorted(trainer.gather_dict(mine).items())]

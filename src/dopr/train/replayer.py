@@ -51,16 +51,19 @@ class Replayer:
         self.due = 0
         self._columns: Batch = {}  # of the latest round's batch, without rows
 
-    def remember(self, chunks: Sequence[Chunk], picks: list[Pick]) -> None:
+    def remember(
+        self, chunks: Sequence[Chunk], picks: Sequence[Pick], rewards: Sequence[Sequence[float | None]]
+    ) -> None:
         """Offer this round's successes to the selector, the same ones in the same order on every process.
 
         Each is learned from where it leaves the failures of its group: what they share with it did not make it right.
         """
         if not self.selector.n_replay:
             return
+        solved = {i for i, some in enumerate(rewards) if any(map(self.selector.is_success, some))}
         right: list[Rollout] = []
         wrong: dict[int, list[Rollout]] = defaultdict(list)
-        for rollout in rollouts_of(self.trainer, chunks):
+        for rollout in rollouts_of(self.trainer, chunks, solved):
             (right if self.selector.is_success(rollout.reward) else wrong[rollout.pick]).append(rollout)
         for one in right:
             start = max((agreeing(one.completion, other.completion) for other in wrong[one.pick]), default=0)

@@ -135,7 +135,7 @@ class RoundRunner:
         answers = _answers_of(chunks, len(picks))
         groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
-        self.replayer.remember(chunks, picks)
+        self.replayer.remember(chunks, picks, rewards)
         batch = self._on_policy_rows(chunks, actions)
         batch, replayed = self.replayer.extend(batch)
         spent = self.trainer.spent
@@ -199,10 +199,9 @@ class RoundRunner:
         """A tree of what has failed so far on each of ``picks``, over all processes."""
         failed: dict[int, list[Tokens]] = {pick: [] for pick in picks}
         prompts: dict[int, Tokens] = {}
-        for rollout in rollouts_of(self.trainer, chunks):
-            if rollout.pick in failed:
-                prompts[rollout.pick] = tuple(rollout.prompt.tolist())
-                failed[rollout.pick].append(tuple(rollout.completion.tolist()))
+        for rollout in rollouts_of(self.trainer, chunks, picks):
+            prompts[rollout.pick] = tuple(rollout.prompt.tolist())
+            failed[rollout.pick].append(tuple(rollout.completion.tolist()))
         return trees_for(self.trainer, prompts, failed)
 
     def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None) -> Chunk:
