@@ -78,7 +78,6 @@ ARMS = (
             ("dopr without search", "dopr+option.search=false"),
             ("dopr without replay", "dopr+replay=0"),
             ("dopr, successes replayed whole", "dopr+option.contrast=false"),
-            ("dopr, all-wrong groups ignored", "dopr+option.shortfall=false"),
             ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),

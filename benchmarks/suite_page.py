@@ -247,15 +247,12 @@ def ablation_table(worlds: Results) -> list[str]:
                 else ""
             )
             reached = "not reached" if cost is None else f"{cost['estimate']:,.0f}"
-            # An ablation that other sources of the rule ran than dopr's own row does not quite belong beside it.
-            apart = label in ABLATED and label in arms and OURS in arms and arms[label].commit != arms[OURS].commit
-            cells.append(f"{area}, {reached}{' †' * apart}" if label in arms else "")
+            cells.append(f"{area}, {reached}" if label in arms else "")
         rows.append([label, *cells])
     return [
         "## Ablations", "",
         f"Mean accuracy over the first {BUDGETS['mixed'][SHORT]:,} rollouts ({BUDGETS['shared-skill'][SHORT]:,} on shared-skill), and median rollouts "
-        "to the target, where most seeds got there within their budget. Rates are tuned at that budget, also that of dopr whole; the last two rows are those of above. "
-        "†: run at another commit than that world's row of dopr, so perhaps of an earlier rule (docs/log.md says what changed).", "",
+        "to the target, where most seeds got there within their budget. Rates are tuned at that budget, also that of dopr whole; the last two rows are those of above.", "",
         *table(["arm", *worlds], rows),
     ]  # fmt: skip
 

@@ -111,8 +111,7 @@ class TrainSettings(ProblemSettings):
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")
     replay: int | None = _opt(None, "Verified successes added to each update; 0 = strictly on-policy.")
     replay_updates: int | None = _opt(
-        None,
-        "Further updates after a round with a failure, from replayed successes alone, without rollouts; default: the strategy's.",
+        None, "Further updates per round from replayed successes alone, without rollouts; default: the strategy's."
     )
     features: str = _opt(
         "hidden",

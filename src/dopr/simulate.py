@@ -84,7 +84,7 @@ def run_tabular(
     """Train the tabular policy with ``selector`` until ``target`` mean success or ``budget`` rollouts.
 
     GRPO advantages (reward minus group mean, over the group's standard deviation) and Adam; replayed successes enter as
-    rows with advantage 1, and updates from these alone follow each round with a failure, as in the real trainer.
+    rows with advantage 1, and updates from these alone follow each round, as in the real trainer.
     """
     rng = np.random.default_rng([seed, 0x51])
     weights = np.zeros((world.dimensions, world.strategies))
@@ -93,7 +93,6 @@ def run_tabular(
     reached = None
     while spent < budget:
         rows: list[tuple[int, int, float]] = []  # skill, strategy, advantage
-        failed = False
         for pick in selector.ask():
             skill = int(world.skill[pick.row])
             probability = _softmax(world.base_logits[skill] + world.features[skill] @ weights)
@@ -110,16 +109,13 @@ def run_tabular(
             spent, groups, mixed = spent + len(drawn), groups + 1, mixed + bool(group and group.mixed)
             r = np.array(rewards)
             advantages = (r - r.mean()) / ((r.std(ddof=1) if len(r) > 1 else 0.0) + 1e-4)
-            if group is not None and not group.mixed:
-                advantages[:] = selector.uniform_advantage(pick, group)
-            failed |= r.min() < 1
             rows += [(skill, a, adv) for a, adv in zip(drawn, advantages, strict=True) if adv]
             entropy = float(-(probability * np.log(probability + 1e-12)).sum())
             selector.tell_entropy(pick.prompt_id, entropy)
             for a, reward in zip(drawn, rewards, strict=True):
                 if reward:
                     selector.remember(Success(pick.prompt_id, np.array([skill]), np.array([a])))
-        for update in range(1 + selector.replay_updates * failed):
+        for update in range(1 + selector.replay_updates):
             replayed = selector.replay()
             if update and not replayed:
                 break

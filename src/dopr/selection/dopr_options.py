@@ -42,8 +42,6 @@ class DoprOptions:
             fewer rollouts in the tabular world.
         contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what
             failures share with it is not what made it right; without it guesses that a search got right were learned as a habit.
-        shortfall: A group that fails alike gets its predicted success rate as negative advantage, where GRPO gives 0. Default on: it is
-            what unlearns an answer that training made too popular; nothing where failure was expected.
         search: On clusters that have shown no success, a group that has failed so far goes on one rollout at a time, and repeats
             none of its failed completions. Default on: without it 50 % mean accuracy over 300 rollouts of latent-strategy where it
             is 79 % with it (docs/results/suite.md).
@@ -64,7 +62,6 @@ class DoprOptions:
     progress: bool = True
     balanced_replay: bool = True
     contrast: bool = True
-    shortfall: bool = True
     search: bool = True
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
 from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
 from dopr.selection.selector import Selector
-from dopr.selection.settings import Pick, SelectorConfig
+from dopr.selection.settings import SelectorConfig
 
 
 class Dopr(Selector):
@@ -238,12 +238,6 @@ class Dopr(Selector):
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
             "concentration": self.concentration,
         }
-
-    def uniform_advantage(self, pick: Pick, group: Group) -> float:
-        """How far the group's success rate is below the predicted one, as a number up to 0; 0 with ``shortfall`` off."""
-        if pick.predicted is None or not self.options.shortfall:
-            return 0.0
-        return min(0.0, group.rate - pick.predicted)
 
     def remember(self, success: Success) -> None:
         """With ``contrast`` off, all of it will be replayed."""

@@ -154,10 +154,6 @@ class Selector(ABC):
         """Whether a rollout counts as verified: it earned the most that the reward scale holds."""
         return reward is not None and reward >= self.scale.high
 
-    def uniform_advantage(self, pick: Pick, group: Group) -> float:
-        """Advantage of all rollouts of a group that earned the same; 0, as in GRPO, by default."""
-        return 0.0
-
     def remember(self, success: Success) -> None:
         """Offer a rollout that the verifier accepted; kept only if this selector replays."""
         if self.n_replay:

@@ -38,8 +38,8 @@ class SelectorConfig:
         wrong_cap: Most rollouts of a group that keeps failing; ``None`` = the strategy's default.
         right_cap: Most rollouts of a group that keeps succeeding; ``None`` = the strategy's default.
         replay: Verified successes added to each update; ``None`` = the strategy's default.
-        replay_updates: Further updates after a round with a failure, from replayed rows alone, without rollouts; ``None`` = the
-            strategy's default, and none without ``replay``.
+        replay_updates: Further updates per round from replayed rows alone, without rollouts; ``None`` = the strategy's
+            default, and none without ``replay``.
         memory: Verified successes kept for replay.
         seed: Seed of the candidate deal and of the strategy's own draws.
     """

@@ -51,7 +51,7 @@ class DoPRConfig(GRPOConfig):
     dopr_replay_updates: int | None = field(
         default=None,
         metadata={
-            "help": "Further updates after a round with a failure, from replayed rows alone, without rollouts. Default: the strategy's."
+            "help": "Further updates per round from replayed rows alone, without rollouts. Default: the strategy's."
         },
     )
     dopr_memory: int = field(default=64, metadata={"help": "Verified successes kept for replay."})

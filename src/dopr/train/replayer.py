@@ -70,18 +70,11 @@ class Replayer:
             if start < len(one.completion):  # a truncated completion may be masked out whole
                 self.selector.remember(Success(picks[one.pick].prompt_id, one.prompt, one.completion, start))
 
-    def extend(self, batch: Batch, rewards: Sequence[Sequence[float | None]]) -> tuple[Batch, int]:
-        """A round's batch with replayed successes, and how many; after a failure, further updates are due.
-
-        Args:
-            batch: The rows of the round's own rollouts.
-            rewards: Rewards per pick, ``None`` = unscorable.
-        """
+    def extend(self, batch: Batch) -> tuple[Batch, int]:
+        """A round's batch with replayed successes, and how many; further updates are due."""
         # A few successes repeated alone would be learned by heart, at the cost of what has not been seen yet.
         enough = len(self.selector.memory) >= self.selector.n_replay
-        # What went right as it is asks for no further training.
-        failed = any(reward is not None and not self.selector.is_success(reward) for some in rewards for reward in some)
-        self.due = self.selector.replay_updates if enough and failed else 0
+        self.due = self.selector.replay_updates if enough else 0
         self._columns = no_rows(batch)
         replayed = self.selector.replay()
         return self._add(batch, replayed), len(replayed)

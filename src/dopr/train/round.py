@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import torch
 
 from dopr.budget import Spent
 from dopr.runlog import informative_share
-from dopr.selection.history import Group
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages, total_reward
@@ -137,8 +136,8 @@ class RoundRunner:
         groups = [self.selector.tell(pick.prompt_id, rewards[i], answers[i]) for i, pick in enumerate(picks)]
         tokens = self._token_counts(chunks, len(picks))
         self.replayer.remember(chunks, picks, rewards)
-        batch = self._on_policy_rows(chunks, actions, self._shortfalls(picks, groups))
-        batch, replayed = self.replayer.extend(batch, rewards)
+        batch = self._on_policy_rows(chunks, actions)
+        batch, replayed = self.replayer.extend(batch)
         spent = self.trainer.spent
         spent.rollouts += sum(map(len, rewards))
         spent.tokens += sum(tokens)
@@ -244,21 +243,13 @@ class RoundRunner:
             np.add.at(counts, chunk.picks.numpy(), lengths.cpu().numpy())
         return [int(n) for n in counts]
 
-    def _shortfalls(self, picks: Sequence[Pick], groups: Sequence[Group | None]) -> dict[int, float]:
-        """The advantage of groups without differing rewards, by position, where it is not 0."""
-        uniform = {i: group for i, group in enumerate(groups) if group is not None and not group.mixed}
-        found = {i: self.selector.uniform_advantage(picks[i], group) for i, group in uniform.items()}
-        return {i: advantage for i, advantage in found.items() if advantage}
-
-    def _on_policy_rows(
-        self, chunks: Sequence[Chunk], actions: Sequence[str], shortfalls: Mapping[int, float]
-    ) -> Batch:
-        """The kept groups' rows with their advantages; a single chunk without shortfalls keeps TRL's batch untouched."""
+    def _on_policy_rows(self, chunks: Sequence[Chunk], actions: Sequence[str]) -> Batch:
+        """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""
         pad_id, trainer = self.trainer.pad_id, self.trainer
         keep = [i for i, action in enumerate(actions) if action == "keep"]
         chunk = chunks[0]
         whole = chunk.group_size > 1 and bool((torch.bincount(chunk.picks) == chunk.group_size).all())
-        if len(chunks) == 1 and len(keep) == len(actions) and whole and not shortfalls:
+        if len(chunks) == 1 and len(keep) == len(actions) and whole:
             group = self._local(chunk, chunk.picks).to(chunk.batch["advantages"].device)
             batch = {**chunk.batch, "dopr_group": group}
         else:
@@ -273,9 +264,6 @@ class RoundRunner:
                     rewards[kept], picks[kept], trainer.reward_weights,
                     scale=trainer.scale_rewards, aggregation=trainer.multi_objective_aggregation,
                 )  # fmt: skip
-            scorable = ~rewards.isnan().all(dim=1).cpu()
-            for i, advantage in shortfalls.items():
-                advantages[(picks == i) & kept & scorable] = advantage
             parts, start = [], 0
             for chunk in chunks:
                 stop = start + len(chunk.picks)
