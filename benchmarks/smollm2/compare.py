@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     data, length, about = TASKS[options.task]
     name = f"smollm2_{options.task}"
