@@ -1,4 +1,4 @@
-"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour on two cores a task):
+"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (half an hour on two cores a task):
 
     python benchmarks/smollm2/compare.py sums           single-digit sums and differences
     python benchmarks/smollm2/compare.py equations      linear equations in one unknown
