@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A job in the background of a script ignores Ctrl-C, and so do its children; the tests send it to theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny matrices on one thread: faster, repeatable, and no fighting over two cores. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
