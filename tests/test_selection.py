@@ -457,6 +457,44 @@ def test_the_rule_replays_where_there_is_still_something_to_learn() -> None:
     assert drawn.count("p39") / 800 == pytest.approx(0.25, abs=0.06)
 
 
+def test_a_prompt_that_is_being_replayed_comes_after_all_others() -> None:
+    def chosen(selector: Dopr, rounds: int = 8) -> list[str]:
+        return [selector.ask()[0].prompt_id for _ in range(rounds)]
+
+    def remembering(*prompts: str, **config: int) -> Dopr:
+        selector = dopr(4, config=config, labels=[0, 0, 1, 1], clusters=2, **FLAT)
+        feed(selector, "p0", [0.0, 1.0])  # the most informative by far
+        for prompt in ("p1", "p2", "p3"):
+            feed(selector, prompt, [1.0] * 8)
+        for prompt in prompts:
+            selector.remember(replace(success(1), prompt_id=prompt))
+        return selector
+
+    assert set(chosen(remembering())) == {"p0"}
+    assert "p0" not in chosen(remembering("p0"))
+    assert set(chosen(remembering("p0", "p1", "p2"))) == {"p3"}
+    assert set(chosen(remembering("p0", "p1", "p2", "p3"))) == {"p0"}  # all of them are: the score decides again
+    assert set(chosen(remembering("p0", replay=0))) == {"p0"}  # nothing is replayed
+    off = remembering("p0")
+    off.options = replace(off.options, fresh=False)
+    assert set(chosen(off)) == {"p0"}
+    full = remembering("p0", memory=2)
+    for _ in range(2):  # it drops out of the memory, and is as good as any other again
+        full.remember(replace(success(1), prompt_id="p1"))
+    assert set(chosen(full)) == {"p0"}
+
+
+def test_a_remembered_prompt_that_has_left_the_pool_is_no_obstacle(tmp_path: Path) -> None:
+    old, new = dopr(4), make_selector("dopr", ["p2", "p3", "p4"], SelectorConfig(), {})
+    old.remember(replace(success(1), prompt_id="p0"))
+    old.remember(replace(success(1), prompt_id="p2"))
+    new.load_state_dict(old.state_dict())
+    assert {new.ask()[0].prompt_id for _ in range(12)} == {"p3", "p4"}
+    numbered = make_selector("dopr", range(3), SelectorConfig(), {})
+    numbered.remember(replace(success(1), prompt_id="1"))
+    assert "1" not in {numbered.ask()[0].prompt_id for _ in range(12)}
+
+
 @pytest.mark.parametrize("lengths", [[], [1], [2, 5, 1, 9]])
 def test_the_success_memory_survives_saving(lengths: list[int], tmp_path: Path) -> None:
     memory, restored = SuccessMemory(8), SuccessMemory(8)

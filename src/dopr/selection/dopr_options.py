@@ -38,6 +38,8 @@ class DoprOptions:
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
         progress: Judge a cluster that has shown a success by how such clusters did when seen again, and forget what it did
             before. Default on.
+        fresh: Choose a prompt that has a success in the replay memory only when every candidate has one. Default on: replay teaches
+            it without rollouts, and what it does next tells how well it is known by heart, not what its cluster can do.
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
         contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what
@@ -60,6 +62,7 @@ class DoprOptions:
     clusters: int | None = None
     prior_strength: float = 2.0
     progress: bool = True
+    fresh: bool = True
     balanced_replay: bool = True
     contrast: bool = True
     search: bool = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -281,6 +281,14 @@ class Selector(ABC):
             return self.ids.index(int(prompt_id)) if isinstance(self.ids, range) else self._row_of[prompt_id]
         except (KeyError, ValueError):
             raise ConfigError(f"Prompt id {prompt_id!r} is not in this selector's pool of {len(self.ids)}.") from None
+
+    def _rows_of(self, prompt_ids: Iterable[str]) -> Rows:
+        """Rows of those of ``prompt_ids`` that are in the pool, in no particular order."""
+        if isinstance(self.ids, range):
+            rows = [self.ids.index(number) for i in prompt_ids if (number := int(i)) in self.ids]
+        else:
+            rows = [row for i in prompt_ids if (row := self._row_of.get(i)) is not None]
+        return np.array(rows, np.int64)
 
     def _id(self, row: int) -> str:
         return str(self.ids[row])
