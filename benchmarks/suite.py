@@ -77,6 +77,7 @@ ARMS = (
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without search", "dopr+option.search=false"),
             ("dopr without replay", "dopr+replay=0"),
+            ("dopr, prompts in replay chosen too", "dopr+option.fresh=false"),
             ("dopr, successes replayed whole", "dopr+option.contrast=false"),
             ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
