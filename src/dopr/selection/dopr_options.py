@@ -38,8 +38,9 @@ class DoprOptions:
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
         progress: Judge a cluster that has shown a success by how such clusters did when seen again, and forget what it did
             before. Default on.
-        fresh: Choose a prompt that has a success in the replay memory only when every candidate has one. Default on: replay teaches
-            it without rollouts, and what it does next tells how well it is known by heart, not what its cluster can do.
+        fresh: As long as candidates are left that were never rolled out, leave those that have a success in the replay memory. Default
+            on: replay teaches them without rollouts, and what they do next tells how well they are known by heart. Without it a
+            language model was asked the same few prompts again and again (docs/log.md, 2026-11-26).
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
         contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what

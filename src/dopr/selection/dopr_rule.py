@@ -7,8 +7,8 @@ For each candidate i, with everything estimated at three levels (prompt, cluster
 
     score_i = V_i * H_i * M_i / (1 + n_i)^visit_power  +  ucb * M_i * sqrt(ln(1 + t) / (1 + n_i))
 
-V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's cluster, t rounds. Prompts whose success is
-in the replay memory come last.
+V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's cluster, t rounds. As long as there are prompts
+never rolled out, those in the replay memory come last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
 from dopr.selection.selector import Selector
 from dopr.selection.settings import SelectorConfig
 
-#: Factor of the score of a prompt that is being replayed: such prompts come last, in the order of their scores.
+#: Factor of the score of prompts that are being replayed: they come last, in the order of their scores.
 _REMEMBERED = 1e-6
 
 
@@ -126,7 +126,7 @@ class Dopr(Selector):
             some = rows[seen]
             labels = self.labels[some].astype(np.int64)
             scores[seen] = self._score(some, labels, self._own_rates(some, rates[labels], rng))
-        if self.options.fresh and len(self.memory):
+        if self.options.fresh and len(seen) < len(rows):
             scores[np.isin(rows, self._rows_of(self.memory.prompt_ids()))] *= _REMEMBERED
         return scores
 
