@@ -194,7 +194,7 @@ def headline(worlds: Results) -> list[str]:
              "selection's share of a round (goal below 1 %)"], rows,
         ),
         "T5 counts draws from the base policy. dopr's search leaves out what has failed, which T5 does not cover ([theory.md](../theory.md)): it may use less. "
-        "A round is counted with all its updates; in the rows of baselines below, which were run earlier, without the optimizer's step.", "",
+        "A round is counted with all its updates; in the rows of baselines below other than 64 x 8, which were run earlier, without the optimizer's step.", "",
     ]  # fmt: skip
 
 

@@ -127,7 +127,8 @@ class Dopr(Selector):
             labels = self.labels[some].astype(np.int64)
             scores[seen] = self._score(some, labels, self._own_rates(some, rates[labels], rng))
         if self.options.fresh and len(seen) < len(rows):
-            scores[np.isin(rows, self._rows_of(self.memory.prompt_ids()))] *= _REMEMBERED
+            remembered = self._rows_of(self.memory.prompt_ids())  # a few: looking them up is faster than np.isin
+            scores[[i for i, row in enumerate(rows.tolist()) if row in remembered]] *= _REMEMBERED
         return scores
 
     def _score(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:

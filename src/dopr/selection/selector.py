@@ -282,13 +282,11 @@ class Selector(ABC):
         except (KeyError, ValueError):
             raise ConfigError(f"Prompt id {prompt_id!r} is not in this selector's pool of {len(self.ids)}.") from None
 
-    def _rows_of(self, prompt_ids: Iterable[str]) -> Rows:
-        """Rows of those of ``prompt_ids`` that are in the pool, in no particular order."""
+    def _rows_of(self, prompt_ids: Iterable[str]) -> set[int]:
+        """Rows of those of ``prompt_ids`` that are in the pool."""
         if isinstance(self.ids, range):
-            rows = [self.ids.index(number) for i in prompt_ids if (number := int(i)) in self.ids]
-        else:
-            rows = [row for i in prompt_ids if (row := self._row_of.get(i)) is not None]
-        return np.array(rows, np.int64)
+            return {self.ids.index(number) for i in prompt_ids if (number := int(i)) in self.ids}
+        return {row for i in prompt_ids if (row := self._row_of.get(i)) is not None}
 
     def _id(self, row: int) -> str:
         return str(self.ids[row])
