@@ -1,4 +1,4 @@
-"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (half an hour on two cores a task):
+"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour on two cores a task):
 
     python benchmarks/smollm2/compare.py sums           single-digit sums and differences
     python benchmarks/smollm2/compare.py equations      linear equations in one unknown
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     data, length, about = TASKS[options.task]
     name = f"smollm2_{options.task}"
