@@ -490,7 +490,7 @@ def test_impossible_prompts_do_not_take_every_round_of_a_small_pool() -> None:
     assert asked["p0"] < 40  # more than its share would be 200 / 6
 
 
-def test_a_remembered_prompt_that_has_left_the_pool_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_remembered_prompt_that_has_left_the_pool_is_no_obstacle() -> None:
     old, new = dopr(4), make_selector("dopr", ["p2", "p3", "p4"], SelectorConfig(), {})
     old.remember(replace(success(1), prompt_id="p0"))
     old.remember(replace(success(1), prompt_id="p2"))
