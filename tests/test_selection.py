@@ -704,7 +704,7 @@ def test_concentration_tells_homogeneous_clusters_from_mixed_ones() -> None:
         selector = dopr(len(rates), labels=[0] * len(rates), clusters=1)
         for i, rate in enumerate(rates):
             feed(selector, f"p{i}", (rng.random(8) < rate).astype(float).tolist())
-        return selector.concentration
+        return selector.metrics()["concentration"]
 
     alike, unlike = learned(np.full(300, 0.4)), learned(rng.choice([0.02, 0.98], 300))
     assert alike > 15

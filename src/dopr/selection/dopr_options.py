@@ -45,9 +45,10 @@ class DoprOptions:
             fewer rollouts in the tabular world.
         contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what
             failures share with it is not what made it right; without it guesses that a search got right were learned as a habit.
-        search: On clusters that have shown no success, a group that has failed so far goes on one rollout at a time, and repeats
-            none of its failed completions. Default on: without it 50 % mean accuracy over 300 rollouts of latent-strategy where it
-            is 79 % with it (docs/results/suite.md).
+        search: Where a success is not to be expected, a group that has failed so far goes on one rollout at a time, and repeats
+            none of its failed completions: on clusters that have shown no success, and on prompts of which, by their own and their
+            cluster's record and these failures, fewer than one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
+            accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
     """
 
     volatility: Volatility = "expected"

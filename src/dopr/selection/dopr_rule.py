@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dopr.errors import ConfigError
 from dopr.selection import acquisition, chooser
 from dopr.selection.clusters import cluster_features, default_clusters
+from dopr.selection.dispersion import Dispersion
 from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
 from dopr.selection.memory import Success
@@ -60,9 +61,7 @@ class Dopr(Selector):
         # Clusters before and after their first success, pooled (see ``_cluster_rates``).
         self._stages = History(2, forgetting=o.forgetting, step=o.step)
         self._unlocked = np.zeros(self.n_clusters, np.bool_)  # clusters that have shown a success
-        # Running sums for the concentration of prompts around their cluster (see ``concentration``), with a weak
-        # prior worth two groups at concentration 2.
-        self._dispersion = np.array([2 * 0.25 / 3, 2 * 0.25])
+        self._dispersion = Dispersion()
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
@@ -78,13 +77,21 @@ class Dopr(Selector):
         self.labels, self.clustered = labels.astype(np.int32), True
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
-        """As the caps say; on clusters without a success, failing groups go on with a search, one rollout at a time."""
+        """As the caps say; where a success is not to be expected, failing groups go on with a search, one rollout at a time."""
         known = scorable_rewards(rewards)
         failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
-        if not failing or not self.options.search or self._unlocked[self.labels[self._row(prompt_id)]]:
+        if not failing or not self.options.search or not self._locked(self._row(prompt_id), len(known)):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         return Review("more", 1, search=True) if len(rewards) < self.rollouts.wrong_cap else KEEP
+
+    def _locked(self, row: int, failures: int) -> bool:
+        """Whether its cluster never succeeded, or, ``failures`` later, fewer than one in ``wrong_cap`` rollouts would."""
+        cluster = self.labels[[row]]
+        if not self._unlocked[cluster[0]]:
+            return True
+        rate = self._own_rates(np.array([row]), self._cluster_rates(None)[cluster], None, failures)
+        return bool(rate[0] * self.rollouts.wrong_cap < 1)
 
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
@@ -101,7 +108,9 @@ class Dopr(Selector):
     def observe(self, row: int, group: Group) -> None:
         """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
         cluster, round_ = int(self.labels[row]), self.round
-        self._learn_dispersion(cluster, group)
+        if self._clusters.visits[cluster]:  # else there is no rate to deviate from
+            s, f = self._clusters.counts(np.array([cluster]), round_)
+            self._dispersion.learn(group, float(s[0]), float(f[0]))
         stage = int(self._unlocked[cluster])
         for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, stage)):
             history.observe(where, round_, group)
@@ -180,35 +189,13 @@ class Dopr(Selector):
         a, b = m * pooled + s, m * (1 - pooled) + f
         return a / (a + b) if rng is None else rng.beta(a, b)
 
-    def _own_rates(self, rows: Rows, rate: Floats, rng: np.random.Generator | None) -> Floats:
-        """Success rate of prompts seen before, given their clusters' ``rate``: posterior mean, or one draw."""
-        concentration = self.concentration
+    def _own_rates(self, rows: Rows, rate: Floats, rng: np.random.Generator | None, failures: int = 0) -> Floats:
+        """Success rate of prompts, given their clusters' ``rate`` and this many ``failures`` since: posterior mean, or one draw."""
+        concentration = self._dispersion.concentration
         s, f = self._prompts.counts(rows, self.round)
-        a, b = concentration * rate + s, concentration * (1 - rate) + f
+        a, b = concentration * rate + s, concentration * (1 - rate) + f + failures
         # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
         return a / (a + b) if rng is None else rng.beta(np.maximum(a, 1e-6), np.maximum(b, 1e-6))
-
-    @property
-    def concentration(self) -> float:
-        """How alike prompts of one cluster are, as pseudo-rollouts of the cluster rate on a prompt (1/3 to 64).
-
-        Empirical Bayes by moments: in a beta-binomial the variance of group rates around their mean m is
-        m (1 - m) (1/n + (1 - 1/n) rho) with rho = 1 / (1 + concentration); rho is read off running sums.
-        """
-        excess, scale = self._dispersion
-        rho = float(np.clip(excess / scale, 1 / 65, 3 / 4))
-        return 1 / rho - 1
-
-    def _learn_dispersion(self, cluster: int, group: Group) -> None:
-        if self._clusters.visits[cluster] == 0 or group.n < 2:
-            return  # no earlier rate to deviate from
-        at = np.array([cluster])
-        s, f = (float(x[0]) for x in self._clusters.counts(at, self.round))
-        m = (s + 0.5) / (s + f + 1)
-        variance = m * (1 - m)
-        excess = (group.rate - m) ** 2 - variance / group.n
-        self._dispersion = 0.98 * self._dispersion + np.array([excess, variance * (1 - 1 / group.n)])
-        self._dispersion = np.maximum(self._dispersion, [0.0, 1e-6])
 
     def _volatility(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
         kind = self.options.volatility
@@ -243,7 +230,7 @@ class Dopr(Selector):
             "coverage": float((self._prompts.visits > 0).mean()),
             "clusters_seen": float((self._clusters.visits > 0).sum()),
             "pooled_success": float((s[0] + 1) / (s[0] + f[0] + 2)),
-            "concentration": self.concentration,
+            "concentration": self._dispersion.concentration,
         }
 
     def remember(self, success: Success) -> None:
@@ -274,7 +261,7 @@ class Dopr(Selector):
         return super().state_dict() | {
             "labels": self.labels.copy(),
             "clustered": self.clustered,
-            "dispersion": self._dispersion.copy(),
+            "dispersion": self._dispersion.sums.copy(),
             "unlocked": self._unlocked.copy(),
         }
 
@@ -294,5 +281,5 @@ class Dopr(Selector):
         self.labels = np.zeros(len(self.ids), np.int32)
         self.labels[rows[rows >= 0]] = np.asarray(state["labels"])[rows >= 0]
         self.clustered = bool(state["clustered"])
-        self._dispersion = np.asarray(state["dispersion"], dtype=np.float64).copy()
+        self._dispersion.sums = np.asarray(state["dispersion"], dtype=np.float64).copy()
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()
