@@ -239,6 +239,26 @@ def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bo
 
 
 @pytest.mark.trl
+def test_engines_that_cannot_leave_out_what_failed_go_on_with_plain_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.runlog import read_events
+    from dopr.train import untried
+
+    t, groups = searching(tmp_path, lambda _: 0.0, max_steps=2)
+    assert untried.can_leave_out(t)
+    for engine in ("use_vllm", "use_transformers_continuous_batching"):
+        with monkeypatch.context() as patch:
+            patch.setattr(t, engine, True)
+            assert not untried.can_leave_out(t)
+    monkeypatch.setattr("dopr.train.round.can_leave_out", lambda _: False)  # vLLM itself needs a GPU
+    t.train()
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, 2, 2, 2]] * 2
+    assert [e["picks"][0]["searched"] for e in read_events(tmp_path / "out") if e["kind"] == "round"] == [0, 0]
+
+
+@pytest.mark.trl
 def test_a_generate_that_somebody_else_has_put_on_the_model_is_used_and_given_back(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="TRL is not installed")
 

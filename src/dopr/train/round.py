@@ -184,16 +184,23 @@ class RoundRunner:
         while wanted:
             for search in sorted({more.search for more in wanted.values()}):
                 now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
-                failed = self._failed(chunks, now) if search and can_leave_out(self.trainer) else None
+                failed = self._failed(chunks, now) if search else None
                 chunk = self._generate_chunk(picks, now, failed)
                 chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
                 for position, total in zip(chunk.picks.tolist(), totals, strict=True):
                     rewards[position].append(total if math.isfinite(total) else None)
-            verdicts = {i: self.selector.review(picks[i].prompt_id, rewards[i]) for i in wanted}
+            verdicts = {i: self._review(picks[i], rewards[i]) for i in wanted}
             wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
+
+    def _review(self, pick: Pick, rewards: list[float | None]) -> Review:
+        """The selector's verdict; that of plain rollouts where generation cannot leave out what failed."""
+        verdict = self.selector.review(pick.prompt_id, rewards)
+        if verdict.search and not can_leave_out(self.trainer):
+            return self.selector.rollouts.review(rewards, self.selector.scale.high)
+        return verdict
 
     def _failed(self, chunks: Sequence[Chunk], picks: Collection[int]) -> dict[int, Node]:
         """A tree of what has failed so far on each of ``picks``, over all processes."""
