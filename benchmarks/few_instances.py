@@ -107,7 +107,7 @@ def summarise() -> None:
     lines = [
         "# How few problems suffice?", "",
         "Made by `python benchmarks/few_instances.py`; do not edit. Raw figures: [few_instances.json](few_instances.json). `dopr train` on the first N "
-        f"problems of a world with the packaged policy, whatever N is with {budgets(store)}; {len(SEEDS)} seeds (other problems each). Accuracy on "
+        f"problems of a world with the packaged policy and default settings (rates are not tuned), whatever N is with {budgets(store)}; {len(SEEDS)} seeds (other problems each). Accuracy on "
         "256 held-out problems of the *whole* world, two samples each; mean over seeds with their range.", "", "![accuracy against problems](few_instances.svg)", "",
         *finding(store),
     ]  # fmt: skip
