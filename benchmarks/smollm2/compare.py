@@ -48,7 +48,7 @@ def main() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run([*command, "--output", str(work)], env=environment, check=True)
     page = (work / "results.md").read_text().replace(str(work), "DIR").replace("accuracy.svg", f"{name}.svg")
-    made = f"Made by `python benchmarks/smollm2/compare.py {options.task}`; do not edit. {about} from reasoning-gym, {length} tokens an answer."
+    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}`; do not edit. {about} from reasoning-gym, {length} tokens an answer."
     (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{made}\n\n", 1))
     shutil.copyfile(work / "accuracy.svg", TARGET / f"{name}.svg")
     shutil.copyfile(work / "results.json", TARGET / f"{name}.json")
