@@ -213,7 +213,7 @@ def finding(store: dict[str, Any]) -> list[str]:
         f"30 points, {alike} of them with the right strategy of a skill that was trained (without it {others} of {unlike} did). So T5's assumption of no transfer is broken in both directions here.",
         f"* Beside {rival} with three times the rollouts: {after('latent-strategy', 32)} against {after('latent-strategy', 32, rival)} on 32 problems of latent-strategy and "
         f"{after('mixed', 32)} against {after('mixed', 32, rival)} of mixed. On a single problem of shared-skill dopr has {after('shared-skill', 1)} where {rival} has "
-        f"{after('shared-skill', 1, rival)}: its first success is by heart a round later, be it a guess.", "",
+        f"{after('shared-skill', 1, rival)}.", "",
         "So \"surprisingly few\" holds for problems and fails for kinds of problems; theorem T4 marks where (docs/theory.md).", "",
     ]  # fmt: skip
 
