@@ -9,7 +9,9 @@ import pytest
 
 from dopr.config import TrainSettings, build
 from dopr.errors import ConfigError
-from dopr.train.prepare import prepare
+from dopr.models import resolve_model
+from dopr.policy import load_policy
+from dopr.train.prepare import learning_rate, prepare
 
 SUMS = "gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1"
 
@@ -50,3 +52,11 @@ def test_a_file_is_split_by_id_and_an_overlapping_evaluation_file_is_refused(tmp
         prepare(build(TrainSettings, {"data": data, "eval_data": overlapping}))
     job = prepare(build(TrainSettings, {"data": data, "eval_problems": 0}))
     assert (len(job.problems), job.held_out) == (50, [])
+
+
+def test_the_default_learning_rate_is_lower_for_few_problems_and_a_given_one_is_kept() -> None:
+    model, _ = load_policy(resolve_model("tiny"))
+    default, given = TrainSettings(), TrainSettings(learning_rate=3e-4)
+    rates = [learning_rate(default, model, problems) for problems in (1, 4, 16, 64, 2000)]
+    assert rates == [2.5e-5, 5e-5, 1e-4, 2e-4, 2e-4]
+    assert learning_rate(given, model, 1) == 3e-4

@@ -1,4 +1,4 @@
-"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour on two cores a task):
+"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour on two cores a task, two more with --large):
 
     python benchmarks/smollm2/compare.py sums           single-digit sums and differences
     python benchmarks/smollm2/compare.py equations      linear equations in one unknown
@@ -17,21 +17,25 @@ import sys
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "results"
-#: task: problems, longest completion in tokens, what it is
+LENGTH = 5  # tokens of the longest completion
+#: task: problems, what it is
 TASKS = {
-    "sums": ("gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1", 5, "Single-digit sums and differences"),
+    "sums": ("gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1", "Single-digit sums and differences"),
     "equations": (
         "gym:simple_equations?min_terms=2,max_terms=2,min_value=1,max_value=9",
-        5,
         "Linear equations in one unknown",
     ),
 }
 COMMON = [
-    "--model", "smollm2-135m", "--no-chat", "--template", "{prompt}", "--reward", "number",
-    "--strategies", "dopr,random-one+budget=rollouts=400,uniform+prompts_per_round=8+budget=rollouts=512",
-    "--reference", "random-one+budget=rollouts=400", "--budget", "rollouts=120", "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
+    "--size", "200", "--budget", "rollouts=120", "--model", "smollm2-135m", "--no-chat", "--template", "{prompt}", "--reward", "number",
+    "--max-completion-length", str(LENGTH), "--reference", "random-one+budget=rollouts=400", "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
 ]  # fmt: skip
+ARMS = ["dopr", "random-one+budget=rollouts=400", "uniform+prompts_per_round=8+budget=rollouts=512"]
+#: Field-standard batch GRPO, in micro-batches that fit into memory; two minutes an update.
+LARGE = "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072"
+#: Prompts at random with all of dopr's other levers.
+RANDOM = "dopr+option.random=true"
 
 
 def main() -> None:
@@ -39,16 +43,21 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too: an hour and a half")
+    parser.add_argument("--random", action="store_true", help="prompts at random with dopr's other levers, too")
     options = parser.parse_args()
-    data, length, about = TASKS[options.task]
+    data, about = TASKS[options.task]
     name = f"smollm2_{options.task}"
     work = options.work or Path.home() / ".cache" / "dopr" / name
-    what = ["--data", data, "--size", "200", "--max-completion-length", str(length)]
-    command = [sys.executable, "-m", "dopr", "compare", *what, *COMMON, "--seeds", str(options.seeds), "--jobs", "2"]
+    arms = ARMS + [LARGE] * options.large + [RANDOM] * options.random
+    command = [sys.executable, "-m", "dopr", "compare", "--data", data, *COMMON, "--strategies", ",".join(arms)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([*command, "--output", str(work)], env=environment, check=True)
+    subprocess.run(
+        [*command, "--seeds", str(options.seeds), "--jobs", "2", "--output", str(work)], env=environment, check=True
+    )
     page = (work / "results.md").read_text().replace(str(work), "DIR").replace("accuracy.svg", f"{name}.svg")
-    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}`; do not edit. {about} from reasoning-gym, {length} tokens an answer."
+    flags = " --large" * options.large + " --random" * options.random
+    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{flags}`; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{made}\n\n", 1))
     shutil.copyfile(work / "accuracy.svg", TARGET / f"{name}.svg")
     shutil.copyfile(work / "results.json", TARGET / f"{name}.json")

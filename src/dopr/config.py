@@ -123,7 +123,8 @@ class TrainSettings(ProblemSettings):
         None, "When to stop: rollouts=N, tokens=N, seconds=N or updates=N; default rollouts=1500 on a world, else 2000."
     )
     learning_rate: float | None = _opt(
-        None, "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5."
+        None,
+        "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5; lower for fewer than 64 problems.",
     )
     lora: int = _opt(0, "Rank of a LoRA adapter; 0 = full fine-tuning.")
     micro_batch: int | None = _opt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _FALLBACK_LENGTH = 256
 _SMALL = 10_000_000  # parameters below which a model counts as tiny
 _LARGE = 1_000_000_000
+_FEW = 64  # problems below which the default learning rate is lower
 
 
 def is_world(settings: ProblemSettings) -> bool:
@@ -228,15 +230,21 @@ def fit_threads(model: Any) -> None:
         torch.set_num_threads(1)
 
 
-def learning_rate(settings: TrainSettings, model: Any) -> float:
-    """The learning rate asked for, or a default by size."""
+def learning_rate(settings: TrainSettings, model: Any, problems: int) -> float:
+    """The learning rate asked for, or a default by size of the model and number of training ``problems``.
+
+    A few problems are seen again and again, and at full steps learned by heart (docs/algorithm.md): below 64 the default
+    follows the square root of their number, as it would of a batch's.
+    """
     if settings.learning_rate is not None:
         return settings.learning_rate
     if is_tiny(model):
-        return 2e-4
-    if settings.lora:
-        return 2e-5
-    return 5e-6 if model.num_parameters() < _LARGE else 1e-6
+        rate = 2e-4
+    elif settings.lora:
+        rate = 2e-5
+    else:
+        rate = 5e-6 if model.num_parameters() < _LARGE else 1e-6
+    return float(f"{rate * min(1.0, math.sqrt(problems / _FEW)):.2g}")
 
 
 def repeatable(settings: TrainSettings) -> TrainSettings:

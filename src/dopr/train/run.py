@@ -192,7 +192,7 @@ def _trainer(
     values: dict[str, Any] = {
         "output_dir": str(directory / CHECKPOINTS), "use_cpu": not gpu, "bf16": gpu and torch.cuda.is_bf16_supported(),
         "gradient_checkpointing": gpu, "report_to": [], "disable_tqdm": True, "logging_steps": 10,
-        "max_steps": 1_000_000, "lr_scheduler_type": "constant", "learning_rate": learning_rate(s, model),
+        "max_steps": 1_000_000, "lr_scheduler_type": "constant", "learning_rate": learning_rate(s, model, len(prepared.problems)),
         "per_device_train_batch_size": micro, "gradient_accumulation_steps": rows_per_round // micro,
         "num_generations": group, "max_completion_length": completion_length(s, model),
         "temperature": 1.0 if s.temperature is None else s.temperature, "top_p": s.top_p, "top_k": s.top_k,
