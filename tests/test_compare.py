@@ -335,3 +335,26 @@ def test_wrong_use_is_refused_in_one_paragraph(arguments: list[str], message: st
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_a_killed_comparison_leaves_no_runs_behind(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    arguments = command(
+        "--world", "latent-strategy", "--strategies", "uniform", "--seeds", "2", "--tuning-seeds", "0", "--budget", "rollouts=1000000",
+        "--learning-rates", "1e-4", "--eval-problems", "32", "--jobs", "2", "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    events = tmp_path / "out" / "runs"
+    deadline = time.monotonic() + 180
+    while len(list(events.glob("*.part/events.jsonl"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert len(left) >= 3  # the server and two runs
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(left, timeout=60)
+    for orphan in alive:
+        orphan.kill()
+    assert not alive

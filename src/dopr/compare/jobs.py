@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -89,6 +90,7 @@ def _reason(log: Path, exit_code: int | None) -> str:
 
 def _run(settings: dict[str, Any], target: str, threads: int, keep_policy: bool) -> None:
     """In the child: train, tidy, rename."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     final = Path(target)
     partial = final.with_name(final.name + _PARTIAL)
     log = final.with_name(final.name + ".log")
@@ -108,6 +110,14 @@ def _run(settings: dict[str, Any], target: str, threads: int, keep_policy: bool)
             shutil.rmtree(partial / "checkpoints", ignore_errors=True)
         partial.replace(final)
     log.unlink(missing_ok=True)
+
+
+def _end_with_parent() -> None:
+    """A comparison that was killed must not leave runs behind; what they had begun is made anew."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train(settings: TrainSettings, partial: Path, threads: int) -> None:
