@@ -57,6 +57,6 @@ def test_a_file_is_split_by_id_and_an_overlapping_evaluation_file_is_refused(tmp
 def test_the_default_learning_rate_is_lower_for_few_problems_and_a_given_one_is_kept() -> None:
     model, _ = load_policy(resolve_model("tiny"))
     default, given = TrainSettings(), TrainSettings(learning_rate=3e-4)
-    rates = [learning_rate(default, model, problems) for problems in (1, 4, 16, 64, 2000)]
-    assert rates == [2.5e-5, 5e-5, 1e-4, 2e-4, 2e-4]
+    rates = [learning_rate(default, model, problems) for problems in (2, 8, 32, 2000)]
+    assert rates == [5e-5, 1e-4, 2e-4, 2e-4]
     assert learning_rate(given, model, 1) == 3e-4

@@ -124,7 +124,7 @@ class TrainSettings(ProblemSettings):
     )
     learning_rate: float | None = _opt(
         None,
-        "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5; lower for fewer than 64 problems.",
+        "Learning rate; default by model size: 2e-4 tiny, 5e-6 below 1B, else 1e-6; LoRA 2e-5; lower for fewer than 32 problems.",
     )
     lora: int = _opt(0, "Rank of a LoRA adapter; 0 = full fine-tuning.")
     micro_batch: int | None = _opt(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FALLBACK_LENGTH = 256
 _SMALL = 10_000_000  # parameters below which a model counts as tiny
 _LARGE = 1_000_000_000
-_FEW = 64  # problems below which the default learning rate is lower
+_FEW = 32  # problems below which the default learning rate is lower
 
 
 def is_world(settings: ProblemSettings) -> bool:
@@ -233,7 +233,7 @@ def fit_threads(model: Any) -> None:
 def learning_rate(settings: TrainSettings, model: Any, problems: int) -> float:
     """The learning rate asked for, or a default by size of the model and number of training ``problems``.
 
-    A few problems are seen again and again, and at full steps learned by heart (docs/algorithm.md): below 64 the default
+    A few problems are seen again and again, and at full steps learned by heart (docs/algorithm.md): below 32 the default
     follows the square root of their number, as it would of a batch's.
     """
     if settings.learning_rate is not None:
