@@ -32,8 +32,11 @@ COMMON = [
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
 ]  # fmt: skip
 ARMS = ["dopr", "random-one+budget=rollouts=400", "uniform+prompts_per_round=8+budget=rollouts=512"]
-#: Field-standard batch GRPO, in micro-batches that fit into memory; two minutes an update.
-LARGE = "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072"
+#: Field-standard batch GRPO, in micro-batches that fit into memory (two minutes an update), and dopr with a tenth of its rollouts.
+LARGE = [
+    "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
+    "dopr+learning_rate=5e-6+budget=rollouts=300",  # the rate that its own grid chose at 120 rollouts
+]
 #: Prompts at random with all of dopr's other levers.
 RANDOM = "dopr+option.random=true"
 
@@ -43,13 +46,15 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too: an hour and a half")
+    parser.add_argument(
+        "--large", action="store_true", help="batch GRPO 64 x 8, and dopr with 300 rollouts, too: two hours"
+    )
     parser.add_argument("--random", action="store_true", help="prompts at random with dopr's other levers, too")
     options = parser.parse_args()
     data, about = TASKS[options.task]
     name = f"smollm2_{options.task}"
     work = options.work or Path.home() / ".cache" / "dopr" / name
-    arms = ARMS + [LARGE] * options.large + [RANDOM] * options.random
+    arms = ARMS + LARGE * options.large + [RANDOM] * options.random
     command = [sys.executable, "-m", "dopr", "compare", "--data", data, *COMMON, "--strategies", ",".join(arms)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run(
