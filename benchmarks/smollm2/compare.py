@@ -4,7 +4,7 @@
     python benchmarks/smollm2/compare.py equations      linear equations in one unknown
 
 One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
-docs/results/smollm2_TASK.{md,svg,json}.
+docs/results/smollm2_TASK.{md,svg,json}; with --large to smollm2_TASK_large.
 """
 
 from __future__ import annotations
@@ -32,13 +32,8 @@ COMMON = [
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
 ]  # fmt: skip
 ARMS = ["dopr", "random-one+budget=rollouts=400", "uniform+prompts_per_round=8+budget=rollouts=512"]
-#: Field-standard batch GRPO, in micro-batches that fit into memory (two minutes an update), and dopr with a tenth of its rollouts.
-LARGE = [
-    "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
-    "dopr+learning_rate=5e-6+budget=rollouts=300",  # the rate that its own grid chose at 120 rollouts
-]
-#: Prompts at random with all of dopr's other levers.
-RANDOM = "dopr+option.random=true"
+#: Field-standard batch GRPO, in micro-batches that fit into memory; two minutes an update.
+LARGE = "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072"
 
 
 def main() -> None:
@@ -46,22 +41,19 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument(
-        "--large", action="store_true", help="batch GRPO 64 x 8, and dopr with 300 rollouts, too: two hours"
-    )
-    parser.add_argument("--random", action="store_true", help="prompts at random with dopr's other levers, too")
+    parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too, on a page of its own")
     options = parser.parse_args()
     data, about = TASKS[options.task]
-    name = f"smollm2_{options.task}"
+    name = f"smollm2_{options.task}" + "_large" * options.large
     work = options.work or Path.home() / ".cache" / "dopr" / name
-    arms = ARMS + LARGE * options.large + [RANDOM] * options.random
+    arms = ARMS + [LARGE] * options.large
     command = [sys.executable, "-m", "dopr", "compare", "--data", data, *COMMON, "--strategies", ",".join(arms)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run(
         [*command, "--seeds", str(options.seeds), "--jobs", "2", "--output", str(work)], env=environment, check=True
     )
     page = (work / "results.md").read_text().replace(str(work), "DIR").replace("accuracy.svg", f"{name}.svg")
-    flags = " --large" * options.large + " --random" * options.random
+    flags = " --large" * options.large
     made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{flags}`; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{made}\n\n", 1))
     shutil.copyfile(work / "accuracy.svg", TARGET / f"{name}.svg")
