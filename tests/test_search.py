@@ -78,8 +78,12 @@ def test_where_prompts_of_a_cluster_are_alike_some_failures_do_not_start_a_searc
 
 def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector = dopr()
-    assert selector.review("p0", [0.0] * 7) == Review("more", 1, search=True)
-    assert selector.review("p0", [0.0] * 8) == selector.review("p0", [0.0, 1.0]) == Review("keep")
+    assert selector.review("p0", [0.0] * 23) == Review("more", 1, search=True)
+    assert selector.review("p0", [0.0] * 24) == selector.review("p0", [0.0, 1.0]) == Review("keep")
+    assert dopr(search_depth=1).review("p0", [0.0] * 7) == Review("more", 1, search=True)
+    assert dopr(search_depth=1).review("p0", [0.0] * 8) == Review("keep")
+    selector.tell("p0", [0.0, 1.0])
+    assert selector.review("p0", [0.0] * 8) == Review("keep")  # its cluster has succeeded: a plain group
     selector.rollouts = type(selector.rollouts)(chunk=2, wrong_cap=8, right_cap=8)
     right = selector.review("p0", [1.0, 1.0])
     assert (right.action, right.search) == ("more", False)
@@ -96,6 +100,12 @@ def test_which_clusters_have_succeeded_is_saved(tmp_path: Path) -> None:
 def test_the_switch_takes_yes_and_no_only() -> None:
     with pytest.raises(ConfigError, match="search"):
         dopr(search=1.5)
+
+
+@pytest.mark.parametrize("depth", [0, -1, 1.5, True])
+def test_the_depth_is_a_whole_number(depth: Any) -> None:
+    with pytest.raises(ConfigError, match=r"search_depth.* is .*; it must be"):
+        dopr(search_depth=depth)
 
 
 @pytest.mark.parametrize("clustered", [True, False])
@@ -215,7 +225,7 @@ def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bo
         max_completion_length=2,
     )  # fmt: skip
     t.train()
-    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 6 if search else [2] * 3)]] * 8
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 22 if search else [2] * 3)]] * 8
     repeats = sum(
         len(set(chain.from_iterable(group[:i])) & set(group[i])) for group in groups for i in range(len(group))
     )
@@ -257,7 +267,7 @@ def test_a_generate_that_somebody_else_has_put_on_the_model_is_used_and_given_ba
 
     t.model.generate = own
     t.train()
-    assert calls == [False] + [True] * 6
+    assert calls == [False] + [True] * 22
     assert vars(t.model)["generate"] is own
 
 

@@ -399,13 +399,14 @@ def test_fixed_groups_never_ask_for_more_and_right_is_relative_to_the_scale() ->
 
 @pytest.mark.parametrize("g", [2, 3, 8, 16, 64])
 def test_the_rule_s_own_caps_fit_every_group_size(g: int) -> None:
-    selector = dopr(config={"group_size": g})
-    assert (selector.rollouts.chunk, selector.rollouts.wrong_cap, selector.rollouts.right_cap) == (2, g, 2)
-    for reward, cap in ((0.0, g), (1.0, 2)):
-        n = 2
-        while (verdict := selector.review("p0", [reward] * n)).action == "more":
-            n += verdict.rollouts
-        assert cap - 2 < n <= cap  # whole chunks only
+    for options, deepest in (({}, 3 * g), ({"search_depth": 1}, g), ({"search": False}, g)):
+        selector = dopr(config={"group_size": g}, **options)
+        assert (selector.rollouts.chunk, selector.rollouts.wrong_cap, selector.rollouts.right_cap) == (2, g, 2)
+        for reward, cap in ((0.0, deepest), (1.0, 2)):
+            n = 2
+            while (verdict := selector.review("p0", [reward] * n)).action == "more":
+                n += verdict.rollouts
+            assert cap - 2 < n <= cap  # whole chunks only
     plain = make_selector("random-one", ids(9), SelectorConfig(group_size=g)).rollouts
     assert (plain.chunk, plain.wrong_cap, plain.right_cap) == (g, g, g)
 
@@ -458,23 +459,35 @@ def test_the_rule_replays_where_there_is_still_something_to_learn() -> None:
     assert drawn.count("p39") / 800 == pytest.approx(0.25, abs=0.06)
 
 
-def test_prompts_in_the_memory_come_after_all_others_while_some_were_never_rolled_out() -> None:
-    def chosen(*remembered: str, seen: int = 2, fresh: bool = True, **config: int) -> set[str]:
+def test_solved_prompts_come_after_all_others_while_some_were_never_rolled_out() -> None:
+    def chosen(solved: int, *, failed: str = "", fresh: bool = True, **config: int) -> set[str]:
         selector = dopr(4, config=config, fresh=fresh, **FLAT)
-        feed(selector, "p0", [0.0, 1.0])  # the most informative by far
-        for prompt in range(1, seen):
-            feed(selector, f"p{prompt}", [1.0] * 8)
-        for prompt in remembered:
-            selector.remember(replace(success(1), prompt_id=prompt))
+        for prompt in range(solved):
+            feed(selector, f"p{prompt}", [1.0] * 8 if prompt else [0.0, 1.0])  # p0 is the most informative by far
+        if failed:
+            feed(selector, failed, [0.0] * 8)
         return {selector.ask()[0].prompt_id for _ in range(12)}
 
-    assert chosen() == {"p0"}
-    assert chosen("p0") <= {"p1", "p2", "p3"}
-    assert chosen("p0", "p1") <= {"p2", "p3"}
-    assert chosen("p0", fresh=False) == {"p0"}
-    assert chosen("p0", replay=0) == {"p0"}  # nothing is replayed
-    assert chosen("p0", "p1", "p1", memory=2) == {"p0"}  # it has dropped out of the memory
-    assert chosen("p0", seen=4) == {"p0"}  # all have been seen: the score alone decides
+    assert chosen(1) == {"p1", "p2", "p3"}
+    assert chosen(2) == {"p2", "p3"}
+    assert chosen(2, failed="p2") <= {"p2", "p3"}  # what has failed may come again
+    assert chosen(4) == {"p0"}  # all have been seen: the score alone decides
+    assert chosen(2, fresh=False) == {"p0"}
+    assert chosen(2, replay=0) == {"p0"}  # nothing is replayed
+
+
+def test_it_does_not_matter_whether_a_success_is_still_in_the_memory() -> None:
+    selector = dopr(4, config={"memory": 1}, **FLAT)
+    for prompt in ("p0", "p1"):
+        feed(selector, prompt, [0.0, 1.0])
+        selector.remember(replace(success(1), prompt_id=prompt))
+    assert {selector.ask()[0].prompt_id for _ in range(12)} == {"p2", "p3"}
+
+
+def test_a_reward_short_of_success_does_not_solve_a_prompt() -> None:
+    selector = dopr(4, **FLAT)
+    feed(selector, "p0", [0.0, 0.5])
+    assert "p0" in {selector.ask()[0].prompt_id for _ in range(40)}
 
 
 def test_impossible_prompts_do_not_take_every_round_of_a_small_pool() -> None:
@@ -490,15 +503,12 @@ def test_impossible_prompts_do_not_take_every_round_of_a_small_pool() -> None:
     assert asked["p0"] < 40  # more than its share would be 200 / 6
 
 
-def test_a_remembered_prompt_that_has_left_the_pool_is_no_obstacle() -> None:
+def test_which_prompts_were_solved_is_known_after_a_resume_with_another_pool() -> None:
     old, new = dopr(4), make_selector("dopr", ["p2", "p3", "p4"], SelectorConfig(), {})
-    old.remember(replace(success(1), prompt_id="p0"))
-    old.remember(replace(success(1), prompt_id="p2"))
+    feed(old, "p0", [0.0, 1.0])
+    feed(old, "p2", [0.0, 1.0])
     new.load_state_dict(old.state_dict())
-    assert {new.ask()[0].prompt_id for _ in range(12)} == {"p3", "p4"}  # p2 is remembered, these were never seen
-    numbered = make_selector("dopr", range(3), SelectorConfig(), {})
-    numbered.remember(replace(success(1), prompt_id="1"))
-    assert "1" not in {numbered.ask()[0].prompt_id for _ in range(12)}
+    assert {new.ask()[0].prompt_id for _ in range(12)} == {"p3", "p4"}  # p2 was solved, p0 has left the pool
 
 
 @pytest.mark.parametrize("lengths", [[], [1], [2, 5, 1, 9]])
@@ -611,7 +621,7 @@ def test_visit_damping_and_the_count_bonus_favour_what_was_seen_less() -> None:
     rewards: list[float | None] = [0.0, 1.0, 0.0, 1.0]
 
     def ratio(**options: Any) -> float:
-        selector = dopr(**FLAT | options)
+        selector = dopr(fresh=False, **FLAT | options)
         feed(selector, "p0", *[rewards] * 3)
         seen, unseen = score_of(selector, 0, 1)
         return float(unseen / seen)
@@ -624,7 +634,7 @@ def test_visit_damping_and_the_count_bonus_favour_what_was_seen_less() -> None:
 
 
 def test_visits_are_counted_by_cluster_where_there_are_clusters() -> None:
-    selector = dopr(labels=[0] * 20 + [1] * 20, clusters=2, **FLAT | {"visit_power": 1.0})
+    selector = dopr(labels=[0] * 20 + [1] * 20, clusters=2, fresh=False, **FLAT | {"visit_power": 1.0})
     feed(selector, "p0", [0.0, 1.0, 0.0, 1.0])
     own, same, other = score_of(selector, 0, 1, 39)
     assert other > 1.9 * same
@@ -633,7 +643,7 @@ def test_visits_are_counted_by_cluster_where_there_are_clusters() -> None:
 
 def test_entropy_shifts_the_choice_to_uncertain_prompts() -> None:
     def scores(power: float) -> np.ndarray:
-        selector = dopr(**FLAT | {"entropy_power": power})
+        selector = dopr(fresh=False, **FLAT | {"entropy_power": power})
         for prompt, entropy in (("p0", 0.5), ("p1", 2.0)):
             feed(selector, prompt, [0.0, 1.0, 0.0, 1.0])
             selector.tell_entropy(prompt, entropy)
@@ -815,7 +825,7 @@ def test_state_is_a_snapshot_not_a_view() -> None:
 
 def test_a_state_of_another_kind_is_refused() -> None:
     state = trained().state_dict()
-    with pytest.raises(ConfigError, match="of strategy 'dopr', version 6; here runs 'random-one'"):
+    with pytest.raises(ConfigError, match="of strategy 'dopr', version 7; here runs 'random-one'"):
         make_selector("random-one", ids(64), SelectorConfig()).load_state_dict(state)
     with pytest.raises(ConfigError, match="version 99"):
         dopr(64).load_state_dict(state | {"version": 99})

@@ -38,8 +38,8 @@ class DoprOptions:
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
         progress: Judge a cluster that has shown a success by how such clusters did when seen again, and forget what it did
             before. Default on.
-        fresh: As long as candidates are left that were never rolled out, leave those that have a success in the replay memory. Default
-            on: replay teaches them without rollouts, and what they do next tells how well they are known by heart. Without it a
+        fresh: As long as candidates are left that were never rolled out, leave those that have had a success, which replay teaches
+            without rollouts. Default on: what prompts never seen do tells how well the others are known by heart. Without it a
             language model was asked the same few prompts again and again (docs/log.md, 2026-11-26).
         balanced_replay: Replay clusters by their headroom instead of every remembered success alike. Default on: a quarter
             fewer rollouts in the tabular world.
@@ -49,6 +49,9 @@ class DoprOptions:
             none of its failed completions: on clusters that have shown no success, and on prompts of which, by their own and their
             cluster's record and these failures, fewer than one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
             accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
+        search_depth: A search ends after this many times ``wrong_cap`` rollouts. Default 3: the chance of a success grows with every
+            failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model
+            never found answers below zero in half of the runs (docs/log.md, 2026-11-26).
     """
 
     volatility: Volatility = "expected"
@@ -68,6 +71,7 @@ class DoprOptions:
     balanced_replay: bool = True
     contrast: bool = True
     search: bool = True
+    search_depth: int = 3
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):
@@ -85,6 +89,10 @@ class DoprOptions:
             if not above or value == np.inf or (high is not None and value > high):
                 raise ConfigError(f"{name} is {value}; it must be {'>= 0' if low is None else f'> {low}'}"
                                   f" and {'finite' if high is None else f'<= {high}'}.")  # fmt: skip
+        if self.search_depth < 1:
+            raise ConfigError(
+                f"search_depth is {self.search_depth}; it must be at least 1 (as long as other failing groups)."
+            )
         if self.clusters is not None and (not isinstance(self.clusters, int) or self.clusters < 1):
             raise ConfigError(
                 f"clusters is {self.clusters}; it must be a whole number, at least 1 (1 = one pooled posterior)."

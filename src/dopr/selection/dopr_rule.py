@@ -8,7 +8,7 @@ For each candidate i, with everything estimated at three levels (prompt, cluster
     score_i = V_i * H_i * M_i / (1 + n_i)^visit_power  +  ucb * M_i * sqrt(ln(1 + t) / (1 + n_i))
 
 V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's cluster, t rounds. As long as there are prompts
-never rolled out, those in the replay memory come last.
+never rolled out, those with a success to replay come last.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
 from dopr.selection.selector import Selector
 from dopr.selection.settings import SelectorConfig
 
-#: Factor of the score of prompts that are being replayed: they come last, in the order of their scores.
-_REMEMBERED = 1e-6
+#: Factor of the score of prompts that have been replayed: they come last, in the order of their scores.
+_SOLVED = 1e-6
 
 
 class Dopr(Selector):
@@ -61,6 +61,7 @@ class Dopr(Selector):
         # Clusters before and after their first success, pooled (see ``_cluster_rates``).
         self._stages = History(2, forgetting=o.forgetting, step=o.step)
         self._unlocked = np.zeros(self.n_clusters, np.bool_)  # clusters that have shown a success
+        self._solved = np.zeros(len(ids), np.bool_)  # prompts that have
         self._dispersion = Dispersion()
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
@@ -83,7 +84,8 @@ class Dopr(Selector):
         if not failing or not self.options.search or not self._locked(self._row(prompt_id), len(known)):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
-        return Review("more", 1, search=True) if len(rewards) < self.rollouts.wrong_cap else KEEP
+        more = len(rewards) < self.rollouts.wrong_cap * self.options.search_depth
+        return Review("more", 1, search=True) if more else KEEP
 
     def _locked(self, row: int, failures: int) -> bool:
         """Whether its cluster never succeeded, or, ``failures`` later, fewer than one in ``wrong_cap`` rollouts would."""
@@ -96,13 +98,14 @@ class Dopr(Selector):
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
     ) -> Group | None:
-        """Learn from a finished group; a success unlocks its cluster."""
+        """Learn from a finished group; a success solves its prompt and unlocks its cluster."""
         group = super().tell(prompt_id, rewards, answers)
-        cluster = self.labels[self._row(prompt_id)]
-        if any(self.is_success(reward) for reward in rewards) and not self._unlocked[cluster]:
-            self._unlocked[cluster] = True
-            if self.options.progress:
+        if any(self.is_success(reward) for reward in rewards):
+            row = self._row(prompt_id)
+            cluster = self.labels[row]
+            if not self._unlocked[cluster] and self.options.progress:
                 self._clusters.forget(cluster)
+            self._unlocked[cluster] = self._solved[row] = True
         return group
 
     def observe(self, row: int, group: Group) -> None:
@@ -135,9 +138,8 @@ class Dopr(Selector):
             some = rows[seen]
             labels = self.labels[some].astype(np.int64)
             scores[seen] = self._score(some, labels, self._own_rates(some, rates[labels], rng))
-        if self.options.fresh and len(seen) < len(rows):
-            remembered = self._rows_of(self.memory.prompt_ids())  # a few: looking them up is faster than np.isin
-            scores[[i for i, row in enumerate(rows.tolist()) if row in remembered]] *= _REMEMBERED
+        if self.options.fresh and self.n_replay and len(seen) < len(rows):
+            scores[self._solved[rows]] *= _SOLVED
         return scores
 
     def _score(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
@@ -263,6 +265,7 @@ class Dopr(Selector):
             "clustered": self.clustered,
             "dispersion": self._dispersion.sums.copy(),
             "unlocked": self._unlocked.copy(),
+            "solved": self._solved.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -278,8 +281,9 @@ class Dopr(Selector):
         self._clusters = History(stored, forgetting=self.options.forgetting, step=self.options.step)
         super().load_state_dict(state)
         rows = self._stored_rows(state)
-        self.labels = np.zeros(len(self.ids), np.int32)
+        self.labels, self._solved = np.zeros(len(self.ids), np.int32), np.zeros(len(self.ids), np.bool_)
         self.labels[rows[rows >= 0]] = np.asarray(state["labels"])[rows >= 0]
+        self._solved[rows[rows >= 0]] = np.asarray(state["solved"])[rows >= 0]
         self.clustered = bool(state["clustered"])
         self._dispersion.sums = np.asarray(state["dispersion"], dtype=np.float64).copy()
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()

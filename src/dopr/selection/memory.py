@@ -51,10 +51,6 @@ class SuccessMemory:
         """All of them, oldest first."""
         return [success for _, success in self._items]
 
-    def prompt_ids(self) -> set[str]:
-        """The prompts that have a success in here."""
-        return {success.prompt_id for _, success in self._items}
-
     def count(self, key: int) -> int:
         """Successes under ``key``."""
         return sum(k == key for k, _ in self._items)

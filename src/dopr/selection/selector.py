@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 
 
 class Selector(ABC):
@@ -281,12 +281,6 @@ class Selector(ABC):
             return self.ids.index(int(prompt_id)) if isinstance(self.ids, range) else self._row_of[prompt_id]
         except (KeyError, ValueError):
             raise ConfigError(f"Prompt id {prompt_id!r} is not in this selector's pool of {len(self.ids)}.") from None
-
-    def _rows_of(self, prompt_ids: Iterable[str]) -> set[int]:
-        """Rows of those of ``prompt_ids`` that are in the pool."""
-        if isinstance(self.ids, range):
-            return {self.ids.index(number) for i in prompt_ids if (number := int(i)) in self.ids}
-        return {row for i in prompt_ids if (row := self._row_of.get(i)) is not None}
 
     def _id(self, row: int) -> str:
         return str(self.ids[row])
