@@ -242,15 +242,31 @@ def test_engines_that_cannot_leave_out_what_failed_go_on_with_plain_chunks(
     from dopr.train import untried
 
     t, groups = searching(tmp_path, lambda _: 0.0, max_steps=2)
-    assert untried.can_leave_out(t)
+    assert untried.can_leave_out(t, [300, 3])
     for engine in ("use_vllm", "use_transformers_continuous_batching"):
         with monkeypatch.context() as patch:
             patch.setattr(t, engine, True)
-            assert not untried.can_leave_out(t)
-    monkeypatch.setattr("dopr.train.round.can_leave_out", lambda _: False)  # vLLM itself needs a GPU
+            assert not untried.can_leave_out(t, [3])
+    monkeypatch.setattr("dopr.train.round.can_leave_out", lambda *_: False)  # vLLM itself needs a GPU
     t.train()
     assert [[len(chunk) for chunk in group] for group in groups] == [[2, 2, 2, 2]] * 2
     assert [e["picks"][0]["searched"] for e in read_events(tmp_path / "out") if e["kind"] == "round"] == [0, 0]
+
+
+@pytest.mark.trl
+def test_where_all_failures_are_too_long_to_be_left_out_a_group_goes_on_as_without_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.train import untried
+
+    t, groups = searching(tmp_path, lambda _: 0.0, max_steps=2, max_completion_length=2)
+    monkeypatch.setattr(untried, "LONGEST", 1)
+    assert untried.can_leave_out(t, [2, 1])
+    assert not untried.can_leave_out(t, [2, 2, 0])  # 0: truncated and masked out
+    monkeypatch.setattr(untried, "LONGEST", 0)
+    t.train()
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, 2, 2, 2]] * 2
 
 
 @pytest.mark.trl

@@ -158,6 +158,8 @@ class _Replay:
                 smoothed = (recorded + 0.5) / (self.size + 1)
                 urn += (self.rng.random(drawn - len(urn)) < smoothed).astype(float).tolist()
             verdict = self.selector.review(prompt_id, urn[:drawn])
+            if verdict.search:  # a record has no completions to leave out
+                verdict = self.selector.rollouts.review(urn[:drawn], self.selector.scale.high)
             more, action = verdict.rollouts, verdict.action
         return urn[:drawn], action
 

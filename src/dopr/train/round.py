@@ -181,6 +181,7 @@ class RoundRunner:
         rewards: list[list[float | None]] = [[] for _ in picks]
         actions = ["keep"] * len(picks)
         wanted = {i: Review("more", pick.rollouts) for i, pick in enumerate(picks)}
+        lengths: list[list[int]] = [[] for _ in picks]
         while wanted:
             for search in sorted({more.search for more in wanted.values()}):
                 now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
@@ -188,17 +189,18 @@ class RoundRunner:
                 chunk = self._generate_chunk(picks, now, failed)
                 chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-                for position, total in zip(chunk.picks.tolist(), totals, strict=True):
+                for position, total, length in zip(chunk.picks.tolist(), totals, self._lengths(chunk), strict=True):
                     rewards[position].append(total if math.isfinite(total) else None)
-            verdicts = {i: self._review(picks[i], rewards[i]) for i in wanted}
+                    lengths[position].append(length)
+            verdicts = {i: self._review(picks[i], rewards[i], lengths[i]) for i in wanted}
             wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
 
-    def _review(self, pick: Pick, rewards: list[float | None]) -> Review:
+    def _review(self, pick: Pick, rewards: list[float | None], lengths: list[int]) -> Review:
         """The selector's verdict; that of plain rollouts where generation cannot leave out what failed."""
         verdict = self.selector.review(pick.prompt_id, rewards)
-        if verdict.search and not can_leave_out(self.trainer):
+        if verdict.search and not can_leave_out(self.trainer, lengths):
             return self.selector.rollouts.review(rewards, self.selector.scale.high)
         return verdict
 
@@ -246,9 +248,13 @@ class RoundRunner:
         """Generated tokens per pick over all processes."""
         counts = np.zeros(picks, np.int64)
         for chunk in chunks:
-            lengths = self.accelerator.gather(chunk.batch["completion_mask"].sum(dim=1))
-            np.add.at(counts, chunk.picks.numpy(), lengths.cpu().numpy())
+            np.add.at(counts, chunk.picks.numpy(), self._lengths(chunk))
         return [int(n) for n in counts]
+
+    def _lengths(self, chunk: Chunk) -> list[int]:
+        """Completion tokens of each of the chunk's rollouts over all processes."""
+        lengths: list[int] = self.accelerator.gather(chunk.batch["completion_mask"].sum(dim=1)).tolist()
+        return lengths
 
     def _on_policy_rows(self, chunks: Sequence[Chunk], actions: Sequence[str]) -> Batch:
         """The kept groups' rows with their advantages; a single chunk keeps TRL's batch untouched."""

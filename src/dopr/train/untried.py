@@ -23,7 +23,7 @@ from dopr.train.forward import completion_logits
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
 
-_LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
+LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
 _LEFT = 1e-30  # of a way that was tried altogether: no row must be left without a token, whatever rounding does
 
 Tokens = tuple[int, ...]
@@ -96,16 +96,21 @@ class WithoutReplacement(LogitsProcessor):
         return scores
 
 
-def can_leave_out(trainer: DoPRTrainer) -> bool:
-    """Whether generation takes a logits processor for single rows; vLLM and continuous batching do not."""
-    return not (trainer.use_vllm or trainer.use_transformers_continuous_batching)
+def can_leave_out(trainer: DoPRTrainer, lengths: Sequence[int]) -> bool:
+    """Whether draws can leave out failed completions of these ``lengths``, in tokens.
+
+    One of them must be short enough to be kept (0 is a truncated one that is masked out), and generation must take a logits
+    processor for single rows, which vLLM and continuous batching do not.
+    """
+    engine = trainer.use_vllm or trainer.use_transformers_continuous_batching
+    return not engine and any(0 < length <= LONGEST for length in lengths)
 
 
 def trees_for(trainer: DoPRTrainer, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]]) -> dict[int, Node]:
     """A tree per prompt, with the policy's present probabilities; one forward pass per prompt."""
     trees = {}
     for key, completions in failed.items():
-        some = sorted({tokens for tokens in completions if 0 < len(tokens) <= _LONGEST})
+        some = sorted({tokens for tokens in completions if 0 < len(tokens) <= LONGEST})
         if not some:
             continue
         with torch.no_grad():
