@@ -89,6 +89,13 @@ def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     assert (right.action, right.search) == ("more", False)
 
 
+def test_plain_groups_are_not_searched() -> None:
+    plain = make_selector("dopr", [f"p{i}" for i in range(8)], SelectorConfig(chunk=8, wrong_cap=8, right_cap=8), {})
+    for n in (8, 16):
+        assert plain.review("p0", [0.0] * n) == Review("keep")
+    assert plain.review("p0", [0.0, 1.0] * 4) == plain.review("p0", [1.0] * 8) == Review("keep")
+
+
 def test_which_clusters_have_succeeded_is_saved(tmp_path: Path) -> None:
     selector, twin = dopr(), dopr()
     selector.tell("p0", [0.0, 1.0])

@@ -81,7 +81,9 @@ class Dopr(Selector):
         """As the caps say; where a success is not to be expected, failing groups go on with a search, one rollout at a time."""
         known = scorable_rewards(rewards)
         failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
-        if not failing or not self.options.search or not self._locked(self._row(prompt_id), len(known)):
+        sequential = self.rollouts.chunk < self.rollouts.wrong_cap  # else plain groups were asked for
+        searched = failing and sequential and self.options.search and self._locked(self._row(prompt_id), len(known))
+        if not searched:
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         more = len(rewards) < self.rollouts.wrong_cap * self.options.search_depth

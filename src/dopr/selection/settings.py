@@ -35,7 +35,7 @@ class SelectorConfig:
         prompts_per_round: Prompts chosen per round k, at least 1.
         candidates: Candidate batch B; ``None`` = the smaller of 128 and the pool.
         chunk: Rollouts generated at a time, until the rewards of a group differ; ``None`` = the strategy's default.
-        wrong_cap: Most rollouts of a group that keeps failing; ``None`` = the strategy's default.
+        wrong_cap: Most rollouts of a group that keeps failing, unless it is searched; ``None`` = the strategy's default.
         right_cap: Most rollouts of a group that keeps succeeding; ``None`` = the strategy's default.
         replay: Verified successes added to each update; ``None`` = the strategy's default.
         replay_updates: Further updates per round from replayed rows alone, without rollouts; ``None`` = the strategy's

@@ -38,7 +38,8 @@ class DoPRConfig(GRPOConfig):
     dopr_wrong_cap: int | None = field(
         default=None,
         metadata={
-            "help": "Most rollouts of a prompt that keeps failing; num_generations = fixed-size groups. Default: the strategy's."
+            "help": "Most rollouts of a prompt that keeps failing (a search of dopr goes on to three times as many); with dopr_chunk and "
+            "dopr_right_cap at num_generations: plain groups. Default: the strategy's."
         },
     )
     dopr_right_cap: int | None = field(
