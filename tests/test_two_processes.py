@@ -47,6 +47,9 @@ def test_two_processes_stay_equal_and_share_every_group(
     least = {"dopr": settings.get("dopr_chunk", 4), "speed": 2, "knapsack": 2}[strategy]
     groups = [p for e in events for p in e["picks"]]
     assert all(len(p["rewards"]) == p["rollouts"] >= least for p in groups)
-    # A search draws one at a time, or one for each process.
-    assert {p["searched"] for p in groups} == ({0, 2} if settings else {0})
+    # A search draws one at a time, or one for each process, up to three times the group size of four.
+    searched = {p["searched"] for p in groups}
+    assert searched <= {0, 2, 4, 6, 8, 10}
+    assert 0 in searched
+    assert (max(searched) > 0) == bool(settings)
     assert events[-1]["spent"]["rollouts"] == first["rollouts"]
