@@ -51,7 +51,7 @@ class DoprOptions:
             accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
         search_depth: A search ends after this many times ``wrong_cap`` rollouts. Default 3: the chance of a success grows with every
             failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model
-            never found answers below zero in half of the runs (docs/log.md, 2026-11-26).
+            found no answer below zero in three runs of five (docs/log.md, 2026-11-26).
     """
 
     volatility: Volatility = "expected"
