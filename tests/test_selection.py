@@ -510,6 +510,11 @@ def test_which_prompts_were_solved_is_known_after_a_resume_with_another_pool() -
     feed(old, "p2", [0.0, 1.0])
     new.load_state_dict(old.state_dict())
     assert {new.ask()[0].prompt_id for _ in range(12)} == {"p3", "p4"}  # p2 was solved, p0 has left the pool
+    numbered, larger = (make_selector("dopr", range(n), SelectorConfig(), {}) for n in (3, 4))
+    feed(numbered, "1", [0.0, 1.0])
+    larger.load_state_dict(numbered.state_dict())
+    for selector in (numbered, larger):
+        assert "1" not in {selector.ask()[0].prompt_id for _ in range(12)}
 
 
 @pytest.mark.parametrize("lengths", [[], [1], [2, 5, 1, 9]])
