@@ -539,7 +539,19 @@ def test_only_strategies_that_replay_remember() -> None:
         selector.remember(success(2))
         assert len(selector.memory) == len(selector.replay()) == kept
     assert dopr().n_replay == 8
-    assert [dopr().is_success(r) for r in (1.0, 2.0, 0.99, 0.0, None, float("nan"))] == [True, True] + [False] * 4
+    rewards = (1.0, 2.0, 0.99, 0.0, None, float("nan"), float("inf"), -float("inf"))
+    assert [dopr().is_success(r) for r in rewards] == [True, True] + [False] * 6
+
+
+def test_an_infinite_reward_is_no_success() -> None:
+    selector = dopr(clusters=2)
+    selector.set_features(None, np.arange(40, dtype=np.int32) % 2)
+    before = selector.state_dict()
+    assert selector.tell("p0", [float("inf")]) is None
+    np.testing.assert_equal(selector.state_dict(), before)
+    selector.tell("p0", [0.0, float("inf")])
+    state = selector.state_dict()
+    assert not state["unlocked"].any() and not state["solved"].any()
 
 
 # -- the dopr rule -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ makes the same choices. It imports NumPy and the standard library only.
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -152,7 +153,7 @@ class Selector(ABC):
 
     def is_success(self, reward: float | None) -> bool:
         """Whether a rollout counts as verified: it earned the most that the reward scale holds."""
-        return reward is not None and reward >= self.scale.high
+        return reward is not None and self.scale.high <= reward < math.inf
 
     def remember(self, success: Success) -> None:
         """Offer a rollout that the verifier accepted; kept only if this selector replays."""
