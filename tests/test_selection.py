@@ -551,7 +551,8 @@ def test_an_infinite_reward_is_no_success() -> None:
     np.testing.assert_equal(selector.state_dict(), before)
     selector.tell("p0", [0.0, float("inf")])
     state = selector.state_dict()
-    assert not state["unlocked"].any() and not state["solved"].any()
+    assert not state["unlocked"].any()
+    assert not state["solved"].any()
 
 
 # -- the dopr rule -------------------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@ a wrong answer most draws are such repeats. The failed completions of a prompt a
 the chance that the policy, once there, ends in one of them: 1 at the end of one, elsewhere the sum over its children of
 p(child) tried(child). If each next token is drawn in proportion to p(token) (1 - tried(token)), completions are drawn
 in proportion to their own probability among those not yet tried.
+
+Where the verdict hangs on the answer alone (``dopr.train.stated``), whole answers are left out: once a completion has stated an answer
+that failed, all next tokens but those that change it count as tried.
 """
 
 from __future__ import annotations
@@ -13,20 +16,29 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dopr.train.forward import completion_logits
+from dopr.train.stated import StatedAnswers, Tokens
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
 
 LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
 _LEFT = 1e-30  # of a way that was tried altogether: no row must be left without a token, whatever rounding does
+_LIKELY = (
+    64  # next tokens of a stated answer that are asked whether they change it; all others count as if they did not
+)
 
-Tokens = tuple[int, ...]
+
+class Stated(NamedTuple):
+    """Where a failed completion has stated its answer: after ``end`` tokens; ``others`` are next tokens that change it, with their probabilities."""
+
+    end: int
+    others: dict[int, float]
 
 
 class Node:
@@ -36,34 +48,62 @@ class Node:
         chance: Probability of the token that leads here.
         tried: Probability of going on to a failed completion from here.
         children: By next token.
+        stated: Failed completions that have stated their answer here.
+        passed: Failed completions that go through here to another answer, or to none.
+        others: Next tokens that change the answer stated here, with their probabilities.
     """
 
-    __slots__ = ("chance", "children", "tried")
+    __slots__ = ("chance", "children", "others", "passed", "stated", "tried")
 
     def __init__(self, chance: float) -> None:
         self.chance, self.tried = chance, 1.0
         self.children: dict[int, Node] = {}
+        self.stated = self.passed = 0
+        self.others: dict[int, float] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether what is stated here is the answer, as most failures through here say; "12" of "12 plus 7" is not."""
+        return self.stated > self.passed
+
+    def left(self) -> dict[int, float]:
+        """Share not yet tried of each next token; without a closed node's other tokens, which have none."""
+        known = {token: 1 - child.tried for token, child in self.children.items()}
+        return {token: known.get(token, 1.0) for token in self.others} if self.closed else known
+
+    def count(self) -> None:
+        """Set ``tried`` from the nodes below."""
+        if self.closed:
+            left = self.left()
+            self.tried = 1 - min(1.0, sum(chance * left[token] for token, chance in self.others.items()))
+        elif self.children:
+            self.tried = min(1.0, sum(child.chance * child.tried for child in self.children.values()))
 
 
-def tree_of(completions: Sequence[Tokens], logps: Sequence[Sequence[float]]) -> Node:
+def tree_of(
+    completions: Sequence[Tokens], logps: Sequence[Sequence[float]], stated: Sequence[Stated | None] | None = None
+) -> Node:
     """The tree of failed ``completions``.
 
     Args:
-        completions: Token ids, with the end token where there is one.
+        completions: Token ids, with the end token where there is one; each once.
         logps: Log-probabilities (nats) of these tokens in the draws to come.
+        stated: Where each states its answer; None where it is not known, or where nothing follows.
     """
     root = Node(1.0)
     nodes = [root]
-    for tokens, steps in zip(completions, logps, strict=True):
-        node = root
-        for token, logp in zip(tokens, steps, strict=True):
+    for tokens, steps, where in zip(completions, logps, stated or [None] * len(completions), strict=True):
+        node, end = root, where.end if where else len(tokens)
+        for depth, (token, logp) in enumerate(zip(tokens, steps, strict=True), start=1):
             if token not in node.children:
                 node.children[token] = Node(math.exp(logp))
                 nodes.append(node.children[token])
             node = node.children[token]
+            node.passed += depth < end
+            if where and depth == end:
+                node.stated, node.others = node.stated + 1, where.others
     for node in reversed(nodes):  # children come after their parents
-        if node.children:
-            node.tried = min(1.0, sum(child.chance * child.tried for child in node.children.values()))
+        node.count()
     return root
 
 
@@ -89,10 +129,11 @@ class WithoutReplacement(LogitsProcessor):
             return scores
         scores = scores.clone()
         for row, node in enumerate(self.at):
-            if node is not None and node.children:
-                left = [max(_LEFT, 1 - child.tried) for child in node.children.values()]
-                shift = self.temperature * torch.tensor(left, dtype=scores.dtype, device=scores.device).log()
-                scores[row, list(node.children)] += shift
+            if node is not None and (node.children or node.closed):
+                left = node.left()
+                shares = torch.full_like(scores[row], _LEFT if node.closed else 1.0)
+                shares[list(left)] = torch.tensor(list(left.values()), dtype=scores.dtype, device=scores.device)
+                scores[row] += self.temperature * shares.clamp(min=_LEFT).log()
         return scores
 
 
@@ -106,8 +147,13 @@ def can_leave_out(trainer: DoPRTrainer, lengths: Sequence[int]) -> bool:
     return not engine and any(0 < length <= LONGEST for length in lengths)
 
 
-def trees_for(trainer: DoPRTrainer, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]]) -> dict[int, Node]:
-    """A tree per prompt, with the policy's present probabilities; one forward pass per prompt."""
+def trees_for(
+    trainer: DoPRTrainer,
+    prompts: dict[int, Tokens],
+    failed: dict[int, list[Tokens]],
+    answers: StatedAnswers | None = None,
+) -> dict[int, Node]:
+    """A tree per prompt, with the policy's present probabilities; one forward pass per prompt. With ``answers``, of answers."""
     trees = {}
     for key, completions in failed.items():
         some = sorted({tokens for tokens in completions if 0 < len(tokens) <= LONGEST})
@@ -115,12 +161,23 @@ def trees_for(trainer: DoPRTrainer, prompts: dict[int, Tokens], failed: dict[int
             continue
         with torch.no_grad():
             logits = completion_logits(trainer.model, [(prompts[key], tokens) for tokens in some], trainer.pad_id)
-        steps = []
+        steps, stated = [], []
         for i, tokens in enumerate(some):
             logps = torch.log_softmax(logits[i, : len(tokens)].float() / trainer.temperature, dim=-1)
             steps.append(logps.gather(1, torch.tensor(tokens, device=logps.device)[:, None])[:, 0].tolist())
-        trees[key] = tree_of(some, steps)
+            stated.append(_stated(tokens, logps, answers) if answers else None)
+        trees[key] = tree_of(some, steps, stated)
     return trees
+
+
+def _stated(tokens: Tokens, logps: torch.Tensor, answers: StatedAnswers) -> Stated | None:
+    """Where ``tokens`` state their answer, if something follows; ``logps`` (tokens, vocabulary) predict each of them."""
+    end = answers.end(tokens)
+    if end is None or end == len(tokens):
+        return None
+    likely = logps[end].topk(min(_LIKELY, logps.shape[1]))
+    chances = dict(zip(likely.indices.tolist(), likely.values.exp().tolist(), strict=True))
+    return Stated(end, {token: chances[token] for token in answers.changed_by(tokens[:end], list(chances))})
 
 
 @contextmanager
