@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -844,7 +845,7 @@ def test_state_is_a_snapshot_not_a_view() -> None:
 
 def test_a_state_of_another_kind_is_refused() -> None:
     state = trained().state_dict()
-    with pytest.raises(ConfigError, match="of strategy 'dopr', version 7; here runs 'random-one'"):
+    with pytest.raises(ConfigError, match="of strategy 'dopr', version 8; here runs 'random-one'"):
         make_selector("random-one", ids(64), SelectorConfig()).load_state_dict(state)
     with pytest.raises(ConfigError, match="version 99"):
         dopr(64).load_state_dict(state | {"version": 99})
@@ -861,7 +862,10 @@ def test_a_broken_state_file_is_named(tmp_path: Path) -> None:
         load_state(path)
     save_state(path, trained().state_dict())
     raw = path.read_bytes()
-    for broken in (b"", raw[:10], raw[: len(raw) // 2], raw[:-5], b"{}", raw[:3000] + b"X" + raw[3001:]):
+    with zipfile.ZipFile(path) as stored:
+        inside = stored.infolist()[1].header_offset + 200  # of the first array's values
+    changed = raw[:inside] + bytes([raw[inside] ^ 1]) + raw[inside + 1 :]
+    for broken in (b"", raw[:10], raw[: len(raw) // 2], raw[:-5], b"{}", changed):
         path.write_bytes(broken)
         with pytest.raises(RunError, match="cannot be read as selector state"):
             load_state(path)

@@ -5,7 +5,8 @@
     python benchmarks/smollm2/compare.py multiples      least common multiples of two numbers up to 12
 
 One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
-docs/results/smollm2_TASK.{md,svg,json}; with --large to smollm2_TASK_large.
+docs/results/smollm2_TASK.{md,svg,json}; with --large to smollm2_TASK_large. With --only, other arms' runs are those of that .json, so that
+a changed rule needs its own runs alone; the page says which commit made each arm's.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
+from typing import Any
+
+from dopr.compare.page import draw, markdown
+from dopr.compare.results import RunResult, summarise
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "results"
 LENGTH = 5  # tokens of the longest completion
@@ -39,14 +43,48 @@ TASKS = {
         "{prompt}\nThe final answer is",
     ),
 }
+REFERENCE = "random-one+budget=rollouts=400"
+RANDOM = "dopr+option.random=true"  # all of dopr but the choice
+ARMS = ["dopr", RANDOM, REFERENCE, "uniform+prompts_per_round=8+budget=rollouts=512"]
 COMMON = [
     "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
-    "--max-completion-length", str(LENGTH), "--reference", "random-one+budget=rollouts=400", "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
+    "--max-completion-length", str(LENGTH), "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
 ]  # fmt: skip
-ARMS = ["dopr", "random-one+budget=rollouts=400", "uniform+prompts_per_round=8+budget=rollouts=512"]
 #: Field-standard batch GRPO, in micro-batches that fit into memory; two minutes an update.
 LARGE = "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072"
+
+
+def commit() -> str:
+    root = TARGET.parents[1]
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Results with the arms of ``new``, and of ``old`` those that it lacks; seeds are paired, so only those that all arms have."""
+    runs = old.get("runs", {}) | new["runs"]
+    seeds = set.intersection(*({run["seed"] for run in rows} for rows in runs.values()))
+    runs = {name: [run for run in rows if run["seed"] in seeds] for name, rows in runs.items()}
+    meta = new["meta"] | {key: old.get("meta", {}).get(key, {}) | new["meta"][key] for key in ("rates", "commits")}
+    return {"meta": meta, "runs": {name: rows for name, rows in runs.items() if rows}}
+
+
+def page_of(results: dict[str, Any], name: str, made: str) -> str:
+    """The page of ``results``, which get their summary; the figure beside it."""
+    runs = {arm: [RunResult.from_dict(run) for run in rows] for arm, rows in results["runs"].items()}
+    targets: list[float] = []
+    if LARGE in runs:
+        targets = [
+            *summarise(runs, reference=REFERENCE, unequal=True)["targets"],
+            mean(run.correct.mean() for run in runs[LARGE]) - 0.01,
+        ]
+    results["summary"] = summarise(
+        runs, reference=REFERENCE, targets=[round(goal, 4) for goal in targets], unequal=True
+    )
+    draw(runs, REFERENCE, TARGET / f"{name}.svg")
+    return markdown(results["summary"], results["meta"], f"{name}.svg").replace("\n\n", f"\n\n{made}\n\n", 1)
 
 
 def main() -> None:
@@ -55,31 +93,33 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too, on a page of its own")
+    parser.add_argument("--only", action="append", choices=[*ARMS, LARGE], help="run this arm alone (repeatable)")
     options = parser.parse_args()
     data, about, template = TASKS[options.task]
     name = f"smollm2_{options.task}" + "_large" * options.large
     work = options.work or Path.home() / ".cache" / "dopr" / name
-    arms = ARMS + [LARGE] * options.large
+    arms = options.only or ARMS + [LARGE] * options.large
     # fmt: off
     command = [sys.executable, "-m", "dopr", "compare", "--data", data, "--template", template, *COMMON, "--strategies", ",".join(arms)]
     # fmt: on
     command += ["--seeds", str(options.seeds), "--jobs", "2", "--output", str(work)]
+    if REFERENCE in arms:
+        command += ["--reference", REFERENCE]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=True)
-    if options.large:  # again with the runs at hand, for the rollouts to its final accuracy minus a point
-        results = json.loads((work / "results.json").read_text())
-        final = mean(mean(run["correct"]) for run in results["runs"][LARGE])
-        goals = [*results["summary"]["targets"], final - 0.01]
-        targets = [part for goal in goals for part in ("--targets", f"{goal:.4f}")]
-        subprocess.run(command + targets, env=environment, check=True)
-    page = (work / "results.md").read_text().replace(str(work), "DIR").replace("accuracy.svg", f"{name}.svg")
-    flags = " --large" * options.large
-    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{flags}`; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
+    new = json.loads((work / "results.json").read_text())
+    new["meta"]["commits"] = dict.fromkeys(new["runs"], commit())
+    kept = TARGET / f"{name}.json"
+    results = merged(json.loads(kept.read_text()) if options.only and kept.exists() else {}, new)
+    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}`, arm by arm "
+    made += "at the commits " + ", ".join(f"{made_by} ({arm})" for arm, made_by in results["meta"]["commits"].items())
+    if len(results["meta"]["commits"]) < len(results["runs"]):
+        made += ", others as an earlier version of this page has them"
+    made += f"; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     if options.large:
         made += " The highest target is the final accuracy of batch GRPO 64 x 8 minus a point."
-    (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{made}\n\n", 1))
-    shutil.copyfile(work / "accuracy.svg", TARGET / f"{name}.svg")
-    shutil.copyfile(work / "results.json", TARGET / f"{name}.json")
+    (TARGET / f"{name}.md").write_text(page_of(results, name, made).replace(str(work), "DIR"))
+    kept.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

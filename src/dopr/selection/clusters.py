@@ -38,19 +38,35 @@ def cluster_features(features: NDArray[np.floating], k: int, seed: int) -> NDArr
     Raises:
         ConfigError: The array is not two-dimensional or not finite.
     """
+    rng = np.random.default_rng([seed, 0xC1])
+    x = _prepare(features, rng)
+    sample = _sample(x, rng)
+    centroids = _lloyd(sample, _plus_plus(sample, k, rng))
+    return np.concatenate([_nearest(x[i : i + _CHUNK], centroids) for i in range(0, len(x), _CHUNK)]).astype(np.int32)
+
+
+def principal_components(features: NDArray[np.floating], k: int, seed: int) -> NDArray[np.float32]:
+    """The first ``k`` principal components of standardised ``features``, with mean squared length 1; shape (N, at most k).
+
+    Raises:
+        ConfigError: The array is not two-dimensional or not finite.
+    """
+    rng = np.random.default_rng([seed, 0xC2])
+    x = _prepare(features, rng)
+    sample = _sample(x, rng)
+    _, axes = np.linalg.eigh(sample.T @ sample)  # the largest come last
+    x = x @ axes[:, -k:]
+    return (x / max(float(np.sqrt((x**2).sum(axis=1).mean())), 1e-6)).astype(np.float32)
+
+
+def _prepare(features: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Standardised columns, projected at random where there are many."""
     if features.ndim != 2 or not np.isfinite(features).all():
         raise ConfigError(
             f"Features must be a finite array of shape (prompts, dimensions); got shape {features.shape}"
             f"{'' if features.ndim != 2 else ' holding NaN or infinity'}. Pass one finite vector per prompt."
         )
-    rng = np.random.default_rng([seed, 0xC1])
-    x = _prepare(np.asarray(features, dtype=np.float32), rng)
-    sample = x if len(x) <= _FIT_SAMPLE else x[rng.choice(len(x), _FIT_SAMPLE, replace=False)]
-    centroids = _lloyd(sample, _plus_plus(sample, k, rng))
-    return np.concatenate([_nearest(x[i : i + _CHUNK], centroids) for i in range(0, len(x), _CHUNK)]).astype(np.int32)
-
-
-def _prepare(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    x = np.asarray(features, dtype=np.float32)
     scale = x.std(axis=0)
     # A column whose spread is rounding error carries nothing; standardising would blow it up to full size.
     varies = scale > 1e-6 * max(float(np.abs(x).max(initial=0.0)), 1e-30)
@@ -58,6 +74,10 @@ def _prepare(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.flo
     if x.shape[1] > _PROJECTED:
         x = x @ rng.standard_normal((x.shape[1], _PROJECTED)).astype(np.float32)
     return x.astype(np.float32)
+
+
+def _sample(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    return x if len(x) <= _FIT_SAMPLE else x[rng.choice(len(x), _FIT_SAMPLE, replace=False)]
 
 
 def _plus_plus(x: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:

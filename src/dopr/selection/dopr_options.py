@@ -35,6 +35,9 @@ class DoprOptions:
         step: Weight of the newest group in running averages. Default 0.3, about the last five visits.
         clusters: Clusters that share a posterior when features are given; ``None`` = one per eight prompts, at most
             64; 1 = pooled only.
+        linear: Beside the clusters, learn from the features by regression what tells prompts that fail from others. Default on: on a
+            language model it told answers below zero from other differences after ten groups, where clusters mixed them
+            (docs/log.md, 2026-11-27).
         prior_strength: Pseudo-rollouts of the pooled prior on a cluster. Default 2: one group outweighs it.
         progress: Judge a cluster that has shown a success by how such clusters did when seen again, and forget what it did
             before. Default on.
@@ -65,6 +68,7 @@ class DoprOptions:
     forgetting: float = 0.99
     step: float = 0.3
     clusters: int | None = None
+    linear: bool = True
     prior_strength: float = 2.0
     progress: bool = True
     fresh: bool = True

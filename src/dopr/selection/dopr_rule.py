@@ -26,6 +26,7 @@ from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.dispersion import Dispersion
 from dopr.selection.dopr_options import DoprOptions
 from dopr.selection.history import Floats, Group, History, Rows
+from dopr.selection.linear_prior import LinearPrior
 from dopr.selection.memory import Success
 from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
 from dopr.selection.selector import Selector
@@ -63,6 +64,7 @@ class Dopr(Selector):
         self._unlocked = np.zeros(self.n_clusters, np.bool_)  # clusters that have shown a success
         self._solved = np.zeros(len(ids), np.bool_)  # prompts that have
         self._dispersion = Dispersion()
+        self._linear = LinearPrior(len(ids))
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
@@ -70,6 +72,8 @@ class Dopr(Selector):
             if features is None or not self.uses_features:
                 return
             labels = cluster_features(features, self.n_clusters, self.config.seed)
+            if self.options.linear:
+                self._linear.set_features(features, self.config.seed)
         if labels.shape != (len(self.ids),) or labels.min() < 0 or labels.max() >= self.n_clusters:
             raise ConfigError(
                 f"Cluster labels must have shape ({len(self.ids)},) with values in [0, {self.n_clusters}); "
@@ -91,10 +95,10 @@ class Dopr(Selector):
 
     def _locked(self, row: int, failures: int) -> bool:
         """Whether its cluster never succeeded, or, ``failures`` later, fewer than one in ``wrong_cap`` rollouts would."""
-        cluster = self.labels[[row]]
-        if not self._unlocked[cluster[0]]:
+        if not self._unlocked[self.labels[row]]:
             return True
-        rate = self._own_rates(np.array([row]), self._cluster_rates(None)[cluster], None, failures)
+        rows = np.array([row])
+        rate = self._own_rates(rows, self._prior_rates(rows, None), None, failures)
         return bool(rate[0] * self.rollouts.wrong_cap < 1)
 
     def tell(
@@ -111,8 +115,9 @@ class Dopr(Selector):
         return group
 
     def observe(self, row: int, group: Group) -> None:
-        """Update prompt, cluster and pool, and the spread of prompts around their cluster."""
+        """Update prompt, cluster and pool, the spread of prompts around their cluster, and what features say of it."""
         cluster, round_ = int(self.labels[row]), self.round
+        self._linear.learn(row, group.rate - float(self._cluster_rates(None)[cluster]))
         if self._clusters.visits[cluster]:  # else there is no rate to deviate from
             s, f = self._clusters.counts(np.array([cluster]), round_)
             self._dispersion.learn(group, float(s[0]), float(f[0]))
@@ -129,28 +134,16 @@ class Dopr(Selector):
 
     def score(self, rows: Rows) -> Floats:
         """The rule above for candidate ``rows``."""
-        rng = self.rng if self.options.thompson else None
-        rates = self._cluster_rates(rng)
-        clusters = np.arange(self.n_clusters)
-        # Prompts never seen differ by cluster alone, so they are scored once per cluster: of a large pool almost all.
-        unseen = self._score(None, clusters, rates)
-        scores = unseen[self.labels[rows]]
-        seen = np.flatnonzero(self._prompts.visits[rows])
-        if len(seen):
-            some = rows[seen]
-            labels = self.labels[some].astype(np.int64)
-            scores[seen] = self._score(some, labels, self._own_rates(some, rates[labels], rng))
-        if self.options.fresh and self.n_replay and len(seen) < len(rows):
+        scores = self._score(rows, self.success_probability(rows, self.rng if self.options.thompson else None))
+        seen = np.count_nonzero(self._prompts.visits[rows])
+        if self.options.fresh and self.n_replay and seen < len(rows):
             scores[self._solved[rows]] *= _SOLVED
         return scores
 
-    def _score(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
-        """The rule for prompts ``rows`` of clusters ``labels``; for unseen prompts of these clusters without rows."""
-        o = self.options
-        if self.clustered:
-            visits = self._clusters.visits[labels].astype(np.float64)
-        else:
-            visits = np.zeros(len(labels)) if rows is None else self._prompts.visits[rows].astype(np.float64)
+    def _score(self, rows: Rows, p: Floats) -> Floats:
+        """The rule for prompts ``rows`` with success probabilities ``p``."""
+        o, labels = self.options, self.labels[rows].astype(np.int64)
+        visits = (self._clusters.visits[labels] if self.clustered else self._prompts.visits[rows]).astype(np.float64)
         modulation = acquisition.entropy_modulation(
             self._entropy(rows, labels), float(self._pool.entropy[0]), o.entropy_power
         )
@@ -167,15 +160,19 @@ class Dopr(Selector):
     def success_probability(self, rows: Rows, rng: np.random.Generator | None) -> Floats:
         """Success probability of each prompt in ``rows``: posterior mean, or one posterior draw with ``rng``.
 
-        Beta posteriors nested in three levels. Pool rate -> Beta prior of each cluster; cluster rate -> Beta prior of
-        each of its prompts with the estimated concentration; a prompt's own discounted counts on top. A prompt never
-        seen takes its cluster's rate, a cluster never seen the pool's. One draw per cluster and round, so prompts of a
-        cluster agree on it.
+        Beta posteriors nested in three levels. Pool rate -> Beta prior of each cluster; cluster rate, and what features say
+        beyond it -> Beta prior of each of its prompts with the estimated concentration; a prompt's own discounted counts on
+        top. A prompt never seen takes that prior's mean, a cluster never seen the pool's rate. One draw per cluster and
+        round, so prompts of a cluster agree on it.
         """
-        p = self._cluster_rates(rng)[self.labels[rows]]
+        p = self._prior_rates(rows, rng)
         seen = np.flatnonzero(self._prompts.visits[rows])
         p[seen] = self._own_rates(rows[seen], p[seen], rng)
         return p
+
+    def _prior_rates(self, rows: Rows, rng: np.random.Generator | None) -> Floats:
+        """Success rates of prompts ``rows`` by their clusters and features, before their own record."""
+        return self._linear.adjust(rows, self._cluster_rates(rng)[self.labels[rows]])
 
     def _cluster_rates(self, rng: np.random.Generator | None) -> Floats:
         """Success rate of every cluster, shape (clusters,): posterior mean, or one draw.
@@ -194,14 +191,14 @@ class Dopr(Selector):
         return a / (a + b) if rng is None else rng.beta(a, b)
 
     def _own_rates(self, rows: Rows, rate: Floats, rng: np.random.Generator | None, failures: int = 0) -> Floats:
-        """Success rate of prompts, given their clusters' ``rate`` and this many ``failures`` since: posterior mean, or one draw."""
+        """Success rate of prompts, given their prior ``rate`` and this many ``failures`` since: posterior mean, or one draw."""
         concentration = self._dispersion.concentration
         s, f = self._prompts.counts(rows, self.round)
         a, b = concentration * rate + s, concentration * (1 - rate) + f + failures
         # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
         return a / (a + b) if rng is None else rng.beta(np.maximum(a, 1e-6), np.maximum(b, 1e-6))
 
-    def _volatility(self, rows: Rows | None, labels: Rows, p: Floats) -> Floats:
+    def _volatility(self, rows: Rows, labels: Rows, p: Floats) -> Floats:
         kind = self.options.volatility
         if kind == "expected":
             return acquisition.mixed_probability(p, self.rollouts.wrong_cap, self.rollouts.right_cap)
@@ -210,19 +207,20 @@ class Dopr(Selector):
         temporal = 2 * np.sqrt(self._shared(rows, labels, "rate_var", 0.25))
         return {"within": within, "temporal": temporal, "both": (within + temporal) / 2}[kind]
 
-    def _entropy(self, rows: Rows | None, labels: Rows) -> Floats:
+    def _entropy(self, rows: Rows, labels: Rows) -> Floats:
         shared = self._clusters.entropy[labels].astype(np.float64)
-        own = shared if rows is None else self._prompts.entropy[rows].astype(np.float64)
+        own = self._prompts.entropy[rows].astype(np.float64)
         return np.where(np.isnan(own), shared, own)
 
-    def _shared(self, rows: Rows | None, labels: Rows, field: str, optimistic: float) -> Floats:
+    def _shared(self, rows: Rows, labels: Rows, field: str, optimistic: float) -> Floats:
         """A running statistic with each level as prior of the next, by visits; before any visit: optimistic."""
         value = np.full(len(labels), optimistic)
         levels: list[tuple[History, Rows, float]] = [
             (self._pool, np.zeros(len(labels), np.int64), 1.0),
             (self._clusters, labels, 2.0),
+            (self._prompts, rows, 2.0),
         ]
-        for history, where, strength in levels if rows is None else [*levels, (self._prompts, rows, 2.0)]:
+        for history, where, strength in levels:
             n = history.visits[where].astype(np.float64)
             value = (strength * value + n * getattr(history, field)[where]) / (strength + n)
         return value
@@ -261,11 +259,12 @@ class Dopr(Selector):
         return {"prompts": self._prompts, "clusters": self._clusters, "pool": self._pool, "stages": self._stages}
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds cluster labels: features come from the base policy and cannot be recomputed after training."""
+        """Adds clusters and features, which come from the base policy and cannot be recomputed after training."""
         return super().state_dict() | {
             "labels": self.labels.copy(),
             "clustered": self.clustered,
             "dispersion": self._dispersion.sums.copy(),
+            "linear": self._linear.state_dict(),
             "unlocked": self._unlocked.copy(),
             "solved": self._solved.copy(),
         }
@@ -288,4 +287,5 @@ class Dopr(Selector):
         self._solved[rows[rows >= 0]] = np.asarray(state["solved"])[rows >= 0]
         self.clustered = bool(state["clustered"])
         self._dispersion.sums = np.asarray(state["dispersion"], dtype=np.float64).copy()
+        self._linear.load_state_dict(state["linear"], rows)
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()
