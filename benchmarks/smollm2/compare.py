@@ -66,9 +66,12 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Results with the arms of ``new``, and of ``old`` those that it lacks; seeds are paired, so only those that all arms have."""
     runs = old.get("runs", {}) | new["runs"]
     seeds = set.intersection(*({run["seed"] for run in rows} for rows in runs.values()))
-    runs = {name: [run for run in rows if run["seed"] in seeds] for name, rows in runs.items()}
+    runs = {
+        name: sorted((run for run in rows if run["seed"] in seeds), key=lambda run: run["seed"])
+        for name, rows in runs.items()
+    }
     meta = new["meta"] | {key: old.get("meta", {}).get(key, {}) | new["meta"][key] for key in ("rates", "commits")}
-    return {"meta": meta, "runs": {name: rows for name, rows in runs.items() if rows}}
+    return {"meta": meta, "runs": runs}
 
 
 def page_of(results: dict[str, Any], name: str, made: str) -> str:

@@ -15,7 +15,7 @@ class Review:
     Attributes:
         action: ``keep`` the group for the update, ``drop`` it (its rollouts count as spent), or roll out ``more``.
         rollouts: With ``more``: how many further rollouts; 0 otherwise.
-        search: Whether these are to repeat none of the completions that have failed in the group (``dopr.train.untried``).
+        search: Whether these are to repeat nothing that has failed in the group (``dopr.train.untried``).
     """
 
     action: Literal["keep", "drop", "more"]
