@@ -83,6 +83,7 @@ ARMS = (
             ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),
+            ("dopr without the regression on features", "dopr+option.linear=false"),
             ("dopr with known skills", "dopr+features=category"),
             ("one random prompt + sequential + replay", "random-one+chunk=2+right_cap=2+replay=8+replay_updates=2"),
             ("batch GRPO 8 x 8 with dopr's other levers", "dopr+option.random=true+prompts_per_round=8+chunk=8+right_cap=8"),
