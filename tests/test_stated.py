@@ -159,6 +159,16 @@ def test_a_number_on_the_way_to_another_answer_is_not_taken_for_the_answer() -> 
         assert now[1, 1, 0] > own[1, 1, 0]  # 11 is another answer
 
 
+def test_a_beginning_that_nothing_can_change_is_tried_altogether() -> None:
+    tree = tree_of([(1, 0), (3, 0)], [[-1.0, -0.1], [-2.0, -0.1]], [Stated(1, {}), None])
+    assert tree.children[1].tried == 1
+    process = WithoutReplacement([tree], 1.0)
+    scores = process(torch.zeros((1, 1), dtype=torch.long), torch.zeros((1, 4)))
+    assert scores[0].softmax(-1)[1] < 1e-20
+    scores = process(torch.tensor([[0, 1]]), torch.arange(4.0)[None])  # should rounding lead there all the same
+    assert torch.allclose(scores.softmax(-1), torch.arange(4.0).softmax(-1)[None])
+
+
 # -- through the trainer -------------------------------------------------------------------------------------------
 
 

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
 _LEFT = 1e-30  # of a way that was tried altogether: no row must be left without a token, whatever rounding does
-_LIKELY = (
-    64  # next tokens of a stated answer that are asked whether they change it; all others count as if they did not
-)
+_LIKELY = 64  # next tokens of a stated answer that are asked whether they change it; others count as if they did not
 
 
 class Stated(NamedTuple):
