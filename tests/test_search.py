@@ -298,13 +298,21 @@ def test_a_generate_that_somebody_else_has_put_on_the_model_is_used_and_given_ba
 def test_the_tree_holds_the_policys_own_probabilities(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("trl", reason="TRL is not installed")
-    from dopr.train.untried import trees_for
+    from dopr.train.untried import Trees
     from trl_kit import trainer
 
     t = trainer(tmp_path, temperature=0.3)
     tokenize = t.processing_class
     prompt, failed = tuple(tokenize("q1: ")["input_ids"]), [tuple(tokenize(text)["input_ids"]) for text in ("ab", "ac")]
-    tree = trees_for(t, {0: prompt}, {0: [*failed, failed[0]], 1: []})
+    trees = Trees(t)
+    asked: list[int] = []
+    hook = t.model.register_forward_pre_hook(
+        lambda model, args, kwargs: asked.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    assert set(trees.of({0: prompt}, {0: failed[:1], 1: []})) == {0}
+    tree = trees.of({0: prompt}, {0: [*failed, failed[0]], 1: []})
+    assert asked == [1, 1]  # what the policy says of a completion is asked once
+    hook.remove()
     assert set(tree) == {0}
     with torch.no_grad():
         logits = t.model(torch.tensor([[*prompt, *failed[0]]])).logits[0] / 0.3

@@ -20,7 +20,7 @@ from dopr.train.advantages import group_advantages, total_reward
 from dopr.train.chunk import Chunk, rollouts_of
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 from dopr.train.stated import Tokens, stated_answers
-from dopr.train.untried import Node, can_leave_out, trees_for, untried_only
+from dopr.train.untried import Node, Trees, can_leave_out, untried_only
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -111,7 +111,7 @@ class RoundRunner:
         self.selector, self.accelerator = trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.replayer = trainer.replayer
-        self.answers = stated_answers(trainer.reward_funcs, trainer.processing_class)
+        self.trees = Trees(trainer, stated_answers(trainer.reward_funcs, trainer.processing_class))
         self._rows: dict[int, dict[str, Any]] = {}
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
@@ -213,7 +213,7 @@ class RoundRunner:
         for rollout in rollouts_of(self.trainer, chunks, picks):
             prompts[rollout.pick] = tuple(rollout.prompt.tolist())
             failed[rollout.pick].append(tuple(rollout.completion.tolist()))
-        return trees_for(self.trainer, prompts, failed, self.answers)
+        return self.trees.of(prompts, failed)
 
     def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None) -> Chunk:
         """Generate; as a search without the completions that ``failed``, by pick, if it is given."""

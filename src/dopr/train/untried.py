@@ -145,27 +145,39 @@ def can_leave_out(trainer: DoPRTrainer, lengths: Sequence[int]) -> bool:
     return not engine and any(0 < length <= LONGEST for length in lengths)
 
 
-def trees_for(
-    trainer: DoPRTrainer,
-    prompts: dict[int, Tokens],
-    failed: dict[int, list[Tokens]],
-    answers: StatedAnswers | None = None,
-) -> dict[int, Node]:
-    """A tree per prompt, with the policy's present probabilities; one forward pass per prompt. With ``answers``, of answers."""
-    trees = {}
-    for key, completions in failed.items():
-        some = sorted({tokens for tokens in completions if 0 < len(tokens) <= LONGEST})
-        if not some:
-            continue
+class Trees:
+    """Builds the trees of a round; what the policy says of a completion is asked once, as it does not change before the update.
+
+    Args:
+        trainer: For its policy and temperature.
+        answers: Reads what completions state, so that answers are left out; None leaves out completions.
+    """
+
+    def __init__(self, trainer: DoPRTrainer, answers: StatedAnswers | None = None) -> None:
+        self._trainer, self._answers = trainer, answers
+        self._known: dict[tuple[Tokens, Tokens], tuple[list[float], Stated | None]] = {}
+
+    def of(self, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]]) -> dict[int, Node]:
+        """A tree per prompt that has failed completions short enough to be kept; at most one forward pass per prompt."""
+        trees = {}
+        for key, completions in failed.items():
+            some = sorted({tokens for tokens in completions if 0 < len(tokens) <= LONGEST})
+            if some:
+                self._ask(prompts[key], [tokens for tokens in some if (prompts[key], tokens) not in self._known])
+                steps, stated = zip(*(self._known[prompts[key], tokens] for tokens in some), strict=True)
+                trees[key] = tree_of(some, steps, stated)
+        return trees
+
+    def _ask(self, prompt: Tokens, completions: Sequence[Tokens]) -> None:
+        if not completions:
+            return
+        trainer = self._trainer
         with torch.no_grad():
-            logits = completion_logits(trainer.model, [(prompts[key], tokens) for tokens in some], trainer.pad_id)
-        steps, stated = [], []
-        for i, tokens in enumerate(some):
+            logits = completion_logits(trainer.model, [(prompt, tokens) for tokens in completions], trainer.pad_id)
+        for i, tokens in enumerate(completions):
             logps = torch.log_softmax(logits[i, : len(tokens)].float() / trainer.temperature, dim=-1)
-            steps.append(logps.gather(1, torch.tensor(tokens, device=logps.device)[:, None])[:, 0].tolist())
-            stated.append(_stated(tokens, logps, answers) if answers else None)
-        trees[key] = tree_of(some, steps, stated)
-    return trees
+            steps = logps.gather(1, torch.tensor(tokens, device=logps.device)[:, None])[:, 0].tolist()
+            self._known[prompt, tokens] = steps, _stated(tokens, logps, self._answers) if self._answers else None
 
 
 def _stated(tokens: Tokens, logps: torch.Tensor, answers: StatedAnswers) -> Stated | None:
