@@ -44,7 +44,7 @@ TASKS = {
     ),
 }
 REFERENCE = "random-one+budget=rollouts=400"
-RANDOM = "dopr+option.random=true"  # all of dopr but the choice
+RANDOM = "dopr+option.random=true+learning_rate=1e-5"  # all of dopr but the choice, at the rate that dopr tuned to
 ARMS = ["dopr", RANDOM, REFERENCE, "uniform+prompts_per_round=8+budget=rollouts=512"]
 COMMON = [
     "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
