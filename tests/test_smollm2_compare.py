@@ -47,6 +47,16 @@ def test_one_arm_again_keeps_the_others_and_seeds_that_all_have(script: ModuleTy
         k: v for k, v in old["meta"]["rates"].items() if k != "dopr"
     }
     assert results["meta"]["commits"]["dopr"] == "abc"
+    # The same runs again are still those of their commit, and an arm with a fixed rate leaves the others' tuning as it was.
+    fixed = {
+        "rates": {"dopr": meta["rates"]["dopr"] | {"grid": [0.5]}},
+        "commits": {"dopr": "later"},
+        "tuning": "not tuned.",
+    }
+    same = script.merged(results, {"meta": old["meta"] | fixed, "runs": {"dopr": results["runs"]["dopr"]}})
+    assert same["meta"]["commits"]["dopr"] == "abc"
+    assert same["meta"]["tuning"] == old["meta"]["tuning"] != "not tuned."
+    assert same["runs"] == results["runs"]
 
 
 def test_the_page_has_all_arms_and_the_goal_of_large_batches(script: ModuleType, tmp_path: Path) -> None:

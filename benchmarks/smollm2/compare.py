@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -70,8 +72,22 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         name: sorted((run for run in rows if run["seed"] in seeds), key=lambda run: run["seed"])
         for name, rows in runs.items()
     }
-    meta = new["meta"] | {key: old.get("meta", {}).get(key, {}) | new["meta"][key] for key in ("rates", "commits")}
+    before = old.get("meta", {"rates": {}})
+    commits = before.get("commits", {})
+    # A page made again from the same runs does not make them of another commit.
+    again = {n: c for n, c in new["meta"]["commits"].items() if n not in commits or old["runs"][n] != new["runs"][n]}
+    meta = new["meta"] | {"rates": before["rates"] | new["meta"]["rates"], "commits": commits | again}
+    if all(len(rate["grid"]) == 1 for rate in new["meta"]["rates"].values()):  # it says nothing of the others' tuning
+        meta["tuning"] = before.get("tuning", meta["tuning"])
     return {"meta": meta, "runs": runs}
+
+
+def arguments(task: str, arms: Iterable[str], seeds: int, output: str) -> list[str]:
+    """What `dopr compare` is called with."""
+    data, _, template = TASKS[task]
+    given = ["compare", "--data", data, "--template", template, *COMMON, "--strategies", ",".join(arms)]
+    given += ["--reference", REFERENCE] if REFERENCE in arms else []
+    return [*given, "--seeds", str(seeds), "--jobs", "2", "--output", output]
 
 
 def page_of(results: dict[str, Any], name: str, made: str) -> str:
@@ -98,22 +114,18 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too, on a page of its own")
     parser.add_argument("--only", action="append", choices=[*ARMS, LARGE], help="run this arm alone (repeatable)")
     options = parser.parse_args()
-    data, about, template = TASKS[options.task]
+    about = TASKS[options.task][1]
     name = f"smollm2_{options.task}" + "_large" * options.large
     work = options.work or Path.home() / ".cache" / "dopr" / name
     arms = options.only or ARMS + [LARGE] * options.large
-    # fmt: off
-    command = [sys.executable, "-m", "dopr", "compare", "--data", data, "--template", template, *COMMON, "--strategies", ",".join(arms)]
-    # fmt: on
-    command += ["--seeds", str(options.seeds), "--jobs", "2", "--output", str(work)]
-    if REFERENCE in arms:
-        command += ["--reference", REFERENCE]
+    command = [sys.executable, "-m", "dopr", *arguments(options.task, arms, options.seeds, str(work))]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=True)
     new = json.loads((work / "results.json").read_text())
     new["meta"]["commits"] = dict.fromkeys(new["runs"], commit())
     kept = TARGET / f"{name}.json"
     results = merged(json.loads(kept.read_text()) if options.only and kept.exists() else {}, new)
+    results["meta"]["command"] = shlex.join(["dopr", *arguments(options.task, results["runs"], options.seeds, "DIR")])
     made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}`, arm by arm "
     made += "at the commits " + ", ".join(f"{made_by} ({arm})" for arm, made_by in results["meta"]["commits"].items())
     if len(results["meta"]["commits"]) < len(results["runs"]):
@@ -121,7 +133,7 @@ def main() -> None:
     made += f"; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     if options.large:
         made += " The highest target is the final accuracy of batch GRPO 64 x 8 minus a point."
-    (TARGET / f"{name}.md").write_text(page_of(results, name, made).replace(str(work), "DIR"))
+    (TARGET / f"{name}.md").write_text(page_of(results, name, made))
     kept.write_text(json.dumps(results, indent=2) + "\n")
 
 
