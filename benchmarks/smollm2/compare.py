@@ -25,7 +25,10 @@ from typing import Any
 from dopr.compare.page import draw, markdown
 from dopr.compare.results import RunResult, summarise
 
-TARGET = Path(__file__).resolve().parents[2] / "docs" / "results"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from suite import ROOT, commit
+
+TARGET = ROOT / "docs" / "results"
 LENGTH = 5  # tokens of the longest completion
 #: task: problems, what it is, and the prompt: an answer must be short enough for a base rate above zero
 TASKS = {
@@ -55,13 +58,6 @@ COMMON = [
 ]  # fmt: skip
 #: Field-standard batch GRPO, in micro-batches that fit into memory; two minutes an update.
 LARGE = "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072"
-
-
-def commit() -> str:
-    root = TARGET.parents[1]
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

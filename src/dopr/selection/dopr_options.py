@@ -49,8 +49,9 @@ class DoprOptions:
         contrast: Replay a success from the first token that no failure of its group shares, instead of all of it. Default on: what
             failures share with it is not what made it right; without it guesses that a search got right were learned as a habit.
         search: Where a success is not to be expected, a group that has failed so far goes on one rollout at a time, and repeats
-            none of its failed answers (completions, unless a named verifier judges by the answer alone): on clusters that have shown no success, and on prompts of which, by their own and their
-            cluster's record and these failures, fewer than one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
+            none of its failed answers (completions, unless a named verifier judges by the answer alone): on clusters that have
+            shown no success, and on prompts of which, by their own and their cluster's record and these failures, fewer than
+            one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
             accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
         search_depth: A search ends after this many times ``wrong_cap`` rollouts. Default 3: the chance of a success grows with every
             failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model

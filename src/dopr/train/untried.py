@@ -33,7 +33,12 @@ _LIKELY = 64  # next tokens of a stated answer that are asked whether they chang
 
 
 class Stated(NamedTuple):
-    """Where a failed completion has stated its answer: after ``end`` tokens; ``others`` are next tokens that change it, with their probabilities."""
+    """Where a failed completion has stated its answer.
+
+    Attributes:
+        end: Tokens after which it is stated.
+        others: Next tokens that change it, with their probabilities.
+    """
 
     end: int
     others: dict[int, float]
