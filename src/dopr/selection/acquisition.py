@@ -7,7 +7,7 @@ import numpy as np
 from dopr.selection.history import Floats
 
 
-def mixed_probability(p: Floats, wrong_cap: int, right_cap: int) -> Floats:
+def mixed_probability(p: Floats, wrong_cap: int, right_cap: int, found: Floats | float = 0.0) -> Floats:
     """Chance that a group turns out mixed (rewards not all equal), for binary rewards.
 
     A plain group of G rollouts has ``wrong_cap = right_cap = G`` and gives 1 - p^G - (1-p)^G. With sequential rollouts
@@ -17,9 +17,10 @@ def mixed_probability(p: Floats, wrong_cap: int, right_cap: int) -> Floats:
         p: Success probabilities in [0, 1].
         wrong_cap: Rollouts after which an all-wrong group is given up.
         right_cap: Rollouts after which an all-right group is given up.
+        found: Share of searches that end in a success, where a group goes on with one instead of being given up all wrong.
     """
     # At caps of 1 the two tails fill the whole probability and rounding may leave -1e-17.
-    return np.maximum(0.0, 1.0 - (1.0 - p) ** wrong_cap - p**right_cap)
+    return np.maximum(0.0, 1.0 - (1.0 - p) ** wrong_cap * (1.0 - found) - p**right_cap)
 
 
 def upper_confidence_bonus(visits: Floats, round_: int) -> Floats:

@@ -7,8 +7,8 @@ For each candidate i, with everything estimated at three levels (prompt, cluster
 
     score_i = V_i * H_i * M_i / (1 + n_i)^visit_power  +  ucb * M_i * sqrt(ln(1 + t) / (1 + n_i))
 
-V volatility, H = 1 - p headroom, M entropy modulation, n visits of the prompt's cluster, t rounds. As long as there are prompts
-never rolled out, those with a success to replay come last.
+V volatility (the chance that a group teaches, with what a search finds), H = 1 - p headroom, M entropy modulation, n visits of the
+prompt's cluster, t rounds. As long as there are prompts never rolled out, those with a success to replay come last.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from dopr.selection import acquisition, chooser
 from dopr.selection.clusters import cluster_features, default_clusters
 from dopr.selection.dispersion import Dispersion
 from dopr.selection.dopr_options import DoprOptions
-from dopr.selection.history import Floats, Group, History, Rows
+from dopr.selection.history import Floats, Group, History, Rows, nested_mean
 from dopr.selection.linear_prior import LinearPrior
 from dopr.selection.memory import Success
 from dopr.selection.rollouts import KEEP, Review, is_mixed, scorable_rewards
+from dopr.selection.search_record import SearchRecord
 from dopr.selection.selector import Selector
 from dopr.selection.settings import SelectorConfig
 
@@ -65,6 +66,7 @@ class Dopr(Selector):
         self._solved = np.zeros(len(ids), np.bool_)  # prompts that have
         self._dispersion = Dispersion()
         self._linear = LinearPrior(len(ids))
+        self._searches = SearchRecord(self.n_clusters)
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
@@ -85,13 +87,16 @@ class Dopr(Selector):
         """As the caps say; where a success is not to be expected, failing groups go on with a search, one rollout at a time."""
         known = scorable_rewards(rewards)
         failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
-        sequential = self.rollouts.chunk < self.rollouts.wrong_cap  # else plain groups were asked for
-        searched = failing and sequential and self.options.search and self._locked(self._row(prompt_id), len(known))
-        if not searched:
+        if not (failing and self._searching and self._locked(self._row(prompt_id), len(known))):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         more = len(rewards) < self.rollouts.wrong_cap * self.options.search_depth
         return Review("more", 1, search=True) if more else KEEP
+
+    @property
+    def _searching(self) -> bool:
+        """Whether there are searches at all; none where plain groups were asked for."""
+        return self.options.search and self.rollouts.chunk < self.rollouts.wrong_cap
 
     def _locked(self, row: int, failures: int) -> bool:
         """Whether its cluster never succeeded, or, ``failures`` later, fewer than one in ``wrong_cap`` rollouts would."""
@@ -105,12 +110,18 @@ class Dopr(Selector):
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
     ) -> Group | None:
         """Learn from a finished group; a success solves its prompt and unlocks its cluster."""
+        row = self._row(prompt_id)
+        cluster = int(self.labels[row])
+        right = [self.is_success(reward) for reward in scorable_rewards(rewards)]
+        failures = right.index(True) if True in right else len(right)
+        if self._searching and failures >= self.rollouts.chunk and self._locked(row, failures):
+            self._searches.learn(cluster, True in right)
         group = super().tell(prompt_id, rewards, answers)
-        if any(self.is_success(reward) for reward in rewards):
-            row = self._row(prompt_id)
-            cluster = self.labels[row]
+        if group is not None and any(self.is_success(reward) for reward in rewards):
             if not self._unlocked[cluster] and self.options.progress:
                 self._clusters.forget(cluster)
+                if not group.mixed:  # it has taught nothing, so it still says what the cluster can do
+                    self._clusters.successes[cluster] = group.n
             self._unlocked[cluster] = self._solved[row] = True
         return group
 
@@ -178,7 +189,7 @@ class Dopr(Selector):
         """Success rate of every cluster, shape (clusters,): posterior mean, or one draw.
 
         A first success is learned from, so what a cluster did before says little of what it does next. Its counts are
-        forgotten then, and its prior becomes how clusters did that were seen again after their first success.
+        forgotten then, but for a group all right, which taught nothing; its prior becomes how clusters did when seen again.
         """
         above, stage = self._pool, np.zeros(self.n_clusters, np.int64)
         if self.options.progress:
@@ -201,7 +212,8 @@ class Dopr(Selector):
     def _volatility(self, rows: Rows, labels: Rows, p: Floats) -> Floats:
         kind = self.options.volatility
         if kind == "expected":
-            return acquisition.mixed_probability(p, self.rollouts.wrong_cap, self.rollouts.right_cap)
+            found = self._searches.rates(labels) if self._searching else 0.0
+            return acquisition.mixed_probability(p, self.rollouts.wrong_cap, self.rollouts.right_cap, found)
         within = self._shared(rows, labels, "spread", 1.0)
         # Twice the standard deviation, as for ``within``: both are 1 for a rate that swings between 0 and 1.
         temporal = 2 * np.sqrt(self._shared(rows, labels, "rate_var", 0.25))
@@ -213,17 +225,11 @@ class Dopr(Selector):
         return np.where(np.isnan(own), shared, own)
 
     def _shared(self, rows: Rows, labels: Rows, field: str, optimistic: float) -> Floats:
-        """A running statistic with each level as prior of the next, by visits; before any visit: optimistic."""
-        value = np.full(len(labels), optimistic)
-        levels: list[tuple[History, Rows, float]] = [
-            (self._pool, np.zeros(len(labels), np.int64), 1.0),
-            (self._clusters, labels, 2.0),
-            (self._prompts, rows, 2.0),
-        ]
-        for history, where, strength in levels:
-            n = history.visits[where].astype(np.float64)
-            value = (strength * value + n * getattr(history, field)[where]) / (strength + n)
-        return value
+        """A running statistic, shared between levels; before any visit: optimistic."""
+        pool = np.zeros(len(labels), np.int64)
+        return nested_mean(
+            [(self._pool, pool, 1.0), (self._clusters, labels, 2.0), (self._prompts, rows, 2.0)], field, optimistic
+        )
 
     def metrics(self) -> dict[str, float]:
         """Coverage of pool and clusters, the pooled success rate, and how alike clusters are."""
@@ -265,6 +271,7 @@ class Dopr(Selector):
             "clustered": self.clustered,
             "dispersion": self._dispersion.sums.copy(),
             "linear": self._linear.state_dict(),
+            "searches": self._searches.counts.copy(),
             "unlocked": self._unlocked.copy(),
             "solved": self._solved.copy(),
         }
@@ -288,4 +295,5 @@ class Dopr(Selector):
         self.clustered = bool(state["clustered"])
         self._dispersion.sums = np.asarray(state["dispersion"], dtype=np.float64).copy()
         self._linear.load_state_dict(state["linear"], rows)
+        self._searches.counts = np.asarray(state["searches"], np.float64).copy()
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()

@@ -165,3 +165,18 @@ class History:
                 mine[:] = stored
             else:
                 mine[rows[rows >= 0]] = stored[rows >= 0]
+
+
+def nested_mean(levels: Sequence[tuple[History, Rows, float]], field: str, start: float) -> Floats:
+    """A running statistic of some rows, each level's as the prior of the next, by visits.
+
+    Args:
+        levels: From the widest on: history, the rows in it, all of one length, and the weight of what the levels before say, in visits.
+        field: Field of the histories, such as ``spread``.
+        start: What the first level takes for its prior.
+    """
+    value = np.full(len(levels[0][1]), start)
+    for history, rows, strength in levels:
+        n = history.visits[rows].astype(np.float64)
+        value = (strength * value + n * getattr(history, field)[rows]) / (strength + n)
+    return value

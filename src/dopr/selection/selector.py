@@ -29,7 +29,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 8
+STATE_VERSION = 9
 
 
 class Selector(ABC):
