@@ -17,8 +17,8 @@ class DoprOptions:
     """Switches of the dopr rule; each states its default's reason.
 
     Attributes:
-        volatility: What V is. ``expected``: the chance of a mixed group under the posterior (default: it alone also
-            speaks about prompts never seen). ``within``: spread of rewards inside recent groups. ``temporal``: spread
+        volatility: What V is. ``expected``: the chance of a mixed group under the posterior, with what searches find
+            (default: it alone also speaks about prompts never seen). ``within``: spread of rewards inside recent groups. ``temporal``: spread
             of the success rate over visits. ``both``: mean of the last two.
         headroom: Multiply by 1 - p (default on: in early experiments without visit damping, chasing variance alone lost to
             random choice; with damping the tabular world shows no difference either way).
