@@ -30,6 +30,11 @@ def rarely_right(completions: list[str], **_: Any) -> list[float]:
     return [float(bool(c) and ord(c[0]) % 8 == 0) for c in completions]
 
 
+def seldom_right(completions: list[str], **_: Any) -> list[float]:
+    """One completion in 24, so that most searches are in vain."""
+    return [float(bool(c) and ord(c[0]) % 24 == 0) for c in completions]
+
+
 #: name -> settings, rounds in an epoch (of 4 candidates each), updates to run
 GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
     "an update per round, three epochs": ({}, 2, 6),
@@ -50,6 +55,9 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
         {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
     ),
     "a search": ({"dopr_options": {"clusters": 3}, "dopr_chunk": 2, "reward": rarely_right}, 4, 5),
+    "searches in vain, and then of the base policy": (
+        {"dopr_options": {"clusters": 1, "search_depth": 1}, "dopr_chunk": 2, "reward": seldom_right, "learning_rate": 0.03}, 4, 8,
+    ),
     "replay updates": ({"dopr_options": {"clusters": 6}, "dopr_replay_updates": 2, "dopr_chunk": 2}, 4, 9),
     "replay updates, two updates per round": (
         {"dopr_options": {"clusters": 6}, "dopr_replay_updates": 1, "gradient_accumulation_steps": 2,
@@ -80,6 +88,13 @@ def test_a_run_stopped_after_any_update_ends_as_the_uninterrupted_one(tmp_path: 
         assert parameters(again) == parameters(whole)
         assert again.spent.rollouts == whole.spent.rollouts
         assert again._step == whole._step
+    used = sum(
+        pick["from_base"]
+        for e in read_events(tmp_path / "whole" / "out")
+        if e["kind"] == "round"
+        for pick in e["picks"]
+    )
+    assert (used > 0) == ("base" in name)
     assert bool(inside) == ("window" in name or "updates per" in name or "iterations" in name)
 
 

@@ -88,7 +88,7 @@ def test_without_a_search_nothing_is_expected_of_one() -> None:
 def test_groups_that_went_on_with_a_search_count(rewards: list[float | None], found: int, given_up: int) -> None:
     selector = dopr()
     selector.tell("p1", rewards)
-    np.testing.assert_array_equal(selector.state_dict()["searches"][1], [found, given_up])
+    np.testing.assert_array_equal(selector.state_dict()["searches"]["counts"][1], [found, given_up])
 
 
 def test_failures_that_were_no_reason_to_search_do_not_count() -> None:
@@ -97,7 +97,7 @@ def test_failures_that_were_no_reason_to_search_do_not_count() -> None:
         selector.tell(f"p{4 * i}", [1.0, 1.0])  # prompts of this cluster succeed
     assert not selector.review("p16", [0.0, 0.0]).search
     selector.tell("p16", [0.0, 0.0, 1.0])
-    assert not selector.state_dict()["searches"].any()
+    assert not selector.state_dict()["searches"]["counts"].any()
 
 
 def test_a_first_group_all_right_says_what_its_cluster_can_do() -> None:
@@ -116,7 +116,7 @@ def test_the_record_is_saved(tmp_path: Path) -> None:
         selector.tell(f"p{i}", [0.0] * 5 + [float(i % 3 == 0)])
     save_state(tmp_path / "state.npz", selector.state_dict())
     twin.load_state_dict(load_state(tmp_path / "state.npz"))
-    assert selector.state_dict()["searches"].any()
+    assert selector.state_dict()["searches"]["counts"].any()
     np.testing.assert_array_equal(twin.score(EVERYONE), selector.score(EVERYONE))
 
 

@@ -56,6 +56,9 @@ class DoprOptions:
         search_depth: A search ends after this many times ``wrong_cap`` rollouts. Default 3: the chance of a success grows with every
             failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model
             found no answer below zero in three runs of five (docs/log.md, 2026-11-26).
+        base_search: After a search in vain the next one in that cluster draws from the policy as it was before training, then again from
+            the policy as it is, and so on. Default on: training makes answers rarer that were found easily before. Costs a copy of the
+            trained parameters in main memory, nothing with adapters.
     """
 
     volatility: Volatility = "expected"
@@ -77,6 +80,7 @@ class DoprOptions:
     contrast: bool = True
     search: bool = True
     search_depth: int = 3
+    base_search: bool = True
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):

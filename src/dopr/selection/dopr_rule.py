@@ -85,13 +85,20 @@ class Dopr(Selector):
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
         """As the caps say; where a success is not to be expected, failing groups go on with a search, one rollout at a time."""
-        known = scorable_rewards(rewards)
+        row, known = self._row(prompt_id), scorable_rewards(rewards)
         failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
-        if not (failing and self._searching and self._locked(self._row(prompt_id), len(known))):
+        if not (failing and self._searching and self._locked(row, len(known))):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         more = len(rewards) < self.rollouts.wrong_cap * self.options.search_depth
-        return Review("more", 1, search=True) if more else KEEP
+        # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
+        base = self.options.base_search and self._searches.in_vain[self.labels[row]] % 2 == 1
+        return Review("more", 1, search=True, base=bool(base)) if more else KEEP
+
+    @property
+    def searches_base(self) -> bool:
+        """See ``Selector``."""
+        return self._searching and self.options.base_search
 
     @property
     def _searching(self) -> bool:
@@ -271,7 +278,7 @@ class Dopr(Selector):
             "clustered": self.clustered,
             "dispersion": self._dispersion.sums.copy(),
             "linear": self._linear.state_dict(),
-            "searches": self._searches.counts.copy(),
+            "searches": self._searches.state_dict(),
             "unlocked": self._unlocked.copy(),
             "solved": self._solved.copy(),
         }
@@ -295,5 +302,5 @@ class Dopr(Selector):
         self.clustered = bool(state["clustered"])
         self._dispersion.sums = np.asarray(state["dispersion"], dtype=np.float64).copy()
         self._linear.load_state_dict(state["linear"], rows)
-        self._searches.counts = np.asarray(state["searches"], np.float64).copy()
+        self._searches.load_state_dict(state["searches"])
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()

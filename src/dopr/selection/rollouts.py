@@ -16,11 +16,13 @@ class Review:
         action: ``keep`` the group for the update, ``drop`` it (its rollouts count as spent), or roll out ``more``.
         rollouts: With ``more``: how many further rollouts; 0 otherwise.
         search: Whether these are to repeat nothing that has failed in the group (``dopr.train.untried``).
+        base: Whether they are to come from the policy as it was before training, where that can be had.
     """
 
     action: Literal["keep", "drop", "more"]
     rollouts: int = 0
     search: bool = False
+    base: bool = False
 
 
 KEEP = Review("keep")

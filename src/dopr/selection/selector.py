@@ -29,7 +29,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 9
+STATE_VERSION = 10
 
 
 class Selector(ABC):
@@ -96,6 +96,11 @@ class Selector(ABC):
         self._metadata: dict[str, Sequence[Any]] = {}
         self.candidate_rows: Rows = np.empty(0, np.int64)
         self.candidate_scores: Floats = np.empty(0)
+
+    @property
+    def searches_base(self) -> bool:
+        """Whether verdicts may ask for rollouts of the policy as it was before training (``Review.base``)."""
+        return False
 
     # -- the four verbs ------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class Chunk:
     answers: list[str]  # of all processes' rows
     group_size: int  # TRL's advantages hold for groups of this many rows in a row
     search: bool  # without what had failed
+    base: bool  # drawn by the policy as it was before training
 
 
 @dataclass(frozen=True, slots=True)

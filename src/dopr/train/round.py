@@ -49,6 +49,7 @@ class Round:
     disagreements: list[float | None]
     tokens: list[int]
     searched: list[int]
+    from_base: list[int]
     labels: list[int | None]
     skills: list[str | None]
     replayed: int
@@ -70,7 +71,7 @@ class Round:
                 "predicted": None if pick.predicted is None else round(pick.predicted, 6),
                 "disagreement": self.disagreements[i],
                 "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i], "searched": self.searched[i],
-                "cluster": self.labels[i], "skill": self.skills[i],
+                "from_base": self.from_base[i], "cluster": self.labels[i], "skill": self.skills[i],
             }
             for i, pick in enumerate(self.picks)
         ]  # fmt: skip
@@ -93,6 +94,10 @@ def _answers_of(chunks: Sequence[Chunk], picks: int) -> list[list[str]]:
         for position, answer in zip(chunk.picks.tolist(), chunk.answers, strict=True):
             answers[position].append(answer)
     return answers
+
+
+def _rollouts_by_pick(chunks: Sequence[Chunk], picks: int) -> list[int]:
+    return [sum(int((chunk.picks == i).sum()) for chunk in chunks) for i in range(picks)]
 
 
 class RoundRunner:
@@ -157,7 +162,8 @@ class RoundRunner:
             actions=actions,
             disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
-            searched=[sum(int((c.picks == i).sum()) for c in chunks if c.search) for i in range(len(picks))],
+            searched=_rollouts_by_pick([c for c in chunks if c.search], len(picks)),
+            from_base=_rollouts_by_pick([c for c in chunks if c.base], len(picks)),
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=replayed,
@@ -185,10 +191,10 @@ class RoundRunner:
         wanted = {i: Review("more", pick.rollouts) for i, pick in enumerate(picks)}
         lengths: list[list[int]] = [[] for _ in picks]
         while wanted:
-            for search in sorted({more.search for more in wanted.values()}):
-                now = {i: more.rollouts for i, more in wanted.items() if more.search == search}
-                failed = self._failed(chunks, now) if search else None
-                chunk = self._generate_chunk(picks, now, failed)
+            for search, base in sorted({(more.search, more.base) for more in wanted.values()}):
+                now = {i: more.rollouts for i, more in wanted.items() if (more.search, more.base) == (search, base)}
+                failed = self._failed(chunks, now, base) if search else None
+                chunk = self._generate_chunk(picks, now, failed, base)
                 chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
                 for position, total, length in zip(chunk.picks.tolist(), totals, self._lengths(chunk), strict=True):
@@ -204,18 +210,20 @@ class RoundRunner:
         verdict = self.selector.review(pick.prompt_id, rewards)
         if verdict.search and not can_leave_out(self.trainer, lengths):
             return self.selector.rollouts.review(rewards, self.selector.scale.high)
-        return verdict
+        return replace(verdict, base=verdict.base and self.trainer.base_policy.available)
 
-    def _failed(self, chunks: Sequence[Chunk], picks: Collection[int]) -> dict[int, Node]:
+    def _failed(self, chunks: Sequence[Chunk], picks: Collection[int], base: bool) -> dict[int, Node]:
         """A tree of what has failed so far on each of ``picks``, over all processes."""
         failed: dict[int, list[Tokens]] = {pick: [] for pick in picks}
         prompts: dict[int, Tokens] = {}
         for rollout in rollouts_of(self.trainer, chunks, picks):
             prompts[rollout.pick] = tuple(rollout.prompt.tolist())
             failed[rollout.pick].append(tuple(rollout.completion.tolist()))
-        return self.trees.of(prompts, failed)
+        return self.trees.of(prompts, failed, base)
 
-    def _generate_chunk(self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None) -> Chunk:
+    def _generate_chunk(
+        self, picks: list[Pick], wanted: dict[int, int], failed: dict[int, Node] | None, base: bool
+    ) -> Chunk:
         """Generate; as a search without the completions that ``failed``, by pick, if it is given."""
         # The copies of a prompt stay contiguous, in whole groups of `unit`: vLLM's server mode counts on it.
         unit = math.gcd(*wanted.values())
@@ -229,7 +237,7 @@ class RoundRunner:
         usual = self.trainer.num_generations
         self.trainer.num_generations = unit  # TRL reads the group size of this generation here
         try:
-            with untried_only(self.trainer, [(failed or {}).get(i) for i in mine]):
+            with untried_only(self.trainer, [(failed or {}).get(i) for i in mine], base):
                 batch = self.generate(rows)
         finally:
             self.trainer.num_generations = usual
@@ -240,6 +248,7 @@ class RoundRunner:
             answers=self.trainer.captured_answers(),
             group_size=unit if len(set(wanted.values())) == 1 else 0,
             search=failed is not None,
+            base=base,
         )
 
     def _local(self, chunk: Chunk, values: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ from dopr.runlog import EVENTS, EventLog
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import Selector
 from dopr.tasks.answer_key import answer_key
+from dopr.train.base_policy import BasePolicy
 from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
@@ -163,6 +164,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self._captured_rewards: torch.Tensor | None = None
         self._captured_answers: list[str] = []
         self.replayer = Replayer(self)
+        self.base_policy = BasePolicy(self, wanted=self.selector.searches_base)
         self._set_up_watches()
         path = Path(self.args.dopr_events or Path(self.args.output_dir) / EVENTS)
         self.events = EventLog(path) if self.accelerator.is_main_process else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -160,29 +160,33 @@ class Trees:
 
     def __init__(self, trainer: DoPRTrainer, answers: StatedAnswers | None = None) -> None:
         self._trainer, self._answers = trainer, answers
-        self._known: dict[tuple[Tokens, Tokens], tuple[list[float], Stated | None]] = {}
+        self._known: dict[tuple[bool, Tokens, Tokens], tuple[list[float], Stated | None]] = {}
 
-    def of(self, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]]) -> dict[int, Node]:
-        """A tree per prompt that has failed completions short enough to be kept; at most one forward pass per prompt."""
+    def of(self, prompts: dict[int, Tokens], failed: dict[int, list[Tokens]], base: bool = False) -> dict[int, Node]:
+        """A tree per prompt that has failed completions short enough to be kept; at most one forward pass per prompt.
+
+        With ``base`` for draws of the policy as it was before training.
+        """
         trees = {}
         for key, completions in failed.items():
             some = sorted({tokens for tokens in completions if 0 < len(tokens) <= LONGEST})
             if some:
-                self._ask(prompts[key], [tokens for tokens in some if (prompts[key], tokens) not in self._known])
-                steps, stated = zip(*(self._known[prompts[key], tokens] for tokens in some), strict=True)
+                prompt = prompts[key]
+                self._ask(prompt, [tokens for tokens in some if (base, prompt, tokens) not in self._known], base)
+                steps, stated = zip(*(self._known[base, prompt, tokens] for tokens in some), strict=True)
                 trees[key] = tree_of(some, steps, stated)
         return trees
 
-    def _ask(self, prompt: Tokens, completions: Sequence[Tokens]) -> None:
+    def _ask(self, prompt: Tokens, completions: Sequence[Tokens], base: bool) -> None:
         if not completions:
             return
         trainer = self._trainer
-        with torch.no_grad():
+        with torch.no_grad(), trainer.base_policy.active() if base else nullcontext():
             logits = completion_logits(trainer.model, [(prompt, tokens) for tokens in completions], trainer.pad_id)
         for i, tokens in enumerate(completions):
             logps = torch.log_softmax(logits[i, : len(tokens)].float() / trainer.temperature, dim=-1)
             steps = logps.gather(1, torch.tensor(tokens, device=logps.device)[:, None])[:, 0].tolist()
-            self._known[prompt, tokens] = steps, _stated(tokens, logps, self._answers) if self._answers else None
+            self._known[base, prompt, tokens] = steps, _stated(tokens, logps, self._answers) if self._answers else None
 
 
 def _stated(tokens: Tokens, logps: torch.Tensor, answers: StatedAnswers) -> Stated | None:
@@ -196,15 +200,21 @@ def _stated(tokens: Tokens, logps: torch.Tensor, answers: StatedAnswers) -> Stat
 
 
 @contextmanager
-def untried_only(trainer: DoPRTrainer, trees: Sequence[Node | None]) -> Iterator[None]:
-    """Generate without the completions in ``trees``, one per row of the batch."""
+def untried_only(trainer: DoPRTrainer, trees: Sequence[Node | None], base: bool = False) -> Iterator[None]:
+    """Generate without the completions in ``trees``, one per row of the batch; with ``base`` from the policy before training."""
     if not any(trees):
         yield
         return
     model: Any = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     replaced = vars(model).get("generate")  # by somebody else, on this model alone
     processors = LogitsProcessorList([WithoutReplacement(trees, trainer.temperature)])
-    model.generate = functools.partial(model.generate, logits_processor=processors)
+    generate = functools.partial(model.generate, logits_processor=processors)
+
+    def from_base(*args: Any, **kwargs: Any) -> Any:
+        with trainer.base_policy.active():  # for the draws alone: TRL scores them with the policy as it is
+            return generate(*args, **kwargs)
+
+    model.generate = from_base if base else generate
     try:
         yield
     finally:
