@@ -34,7 +34,7 @@ def test_after_a_search_in_vain_base_policy_and_policy_take_turns() -> None:
     assert asked == [False, True, False, True]
     assert not selector.review("p1", FAILED).base  # another cluster
     selector.tell("p16", [0.0] * 5 + [1.0])
-    assert selector.review("p20", [0.0] * 23) == Review("more", 1, search=True, base=False)
+    assert selector.review("p20", [0.0] * 9) == Review("more", 1, search=True, base=False)
 
 
 def test_base_is_asked_for_in_searches_alone() -> None:
@@ -79,7 +79,7 @@ def trained(tmp_path: Path, **settings: Any) -> tuple[Any, dict[str, list[Any]]]
     pytest.importorskip("trl", reason="TRL is not installed")
     from trl_kit import trainer
 
-    options = {"clusters": 1, **settings.pop("dopr_options", {})}
+    options = {"clusters": 1, "search_depth": 1, **settings.pop("dopr_options", {})}
     t = trainer(tmp_path, reward=never, dopr_options=options, dopr_chunk=2, dopr_wrong_cap=4, max_steps=3,
                 max_completion_length=3, **settings)  # fmt: skip
     with torch.no_grad():
@@ -130,10 +130,10 @@ def test_draws_come_from_the_base_policy_and_all_else_from_the_policy(tmp_path: 
     assert seen["generated"][:first] == [moved] * first  # the first search is the policy's own
     drawn = seen["generated"][first:second]
     assert drawn[0] == pytest.approx(moved)  # as are the first two rollouts of a group
-    assert drawn[1:] == [base] * 10  # then one at a time, up to three times the cap
-    assert seen["generated"][second:third] == pytest.approx([moved] * 11)
+    assert drawn[1:] == [base] * 2  # then one at a time
+    assert seen["generated"][second:third] == pytest.approx([moved] * 3)
     events = read_events(tmp_path / "out")
-    assert [e["picks"][0]["from_base"] for e in events if e["kind"] == "round"] == [0, 10, 0]
+    assert [e["picks"][0]["from_base"] for e in events if e["kind"] == "round"] == [0, 2, 0]
 
 
 def _logits(model: Any) -> Any:
@@ -149,7 +149,7 @@ def test_without_the_base_policy_searches_are_the_policys_own(tmp_path: Path) ->
     t.base_policy.available = False  # as with a sharded model
     t.train()
     assert seen["generated"] == pytest.approx(seen["before"] * len(seen["generated"]))
-    assert len(seen["generated"]) == 33
+    assert len(seen["generated"]) == 9
 
 
 @pytest.mark.trl

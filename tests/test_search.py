@@ -78,8 +78,8 @@ def test_where_prompts_of_a_cluster_are_alike_some_failures_do_not_start_a_searc
 
 def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector = dopr()
-    assert selector.review("p0", [0.0] * 23) == Review("more", 1, search=True)
-    assert selector.review("p0", [0.0] * 24) == selector.review("p0", [0.0, 1.0]) == Review("keep")
+    assert selector.review("p0", [0.0] * 15) == Review("more", 1, search=True)
+    assert selector.review("p0", [0.0] * 16) == selector.review("p0", [0.0, 1.0]) == Review("keep")
     assert dopr(search_depth=1).review("p0", [0.0] * 7) == Review("more", 1, search=True)
     assert dopr(search_depth=1).review("p0", [0.0] * 8) == Review("keep")
     selector.tell("p0", [0.0, 1.0])
@@ -87,6 +87,22 @@ def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector.rollouts = type(selector.rollouts)(chunk=2, wrong_cap=8, right_cap=8)
     right = selector.review("p0", [1.0, 1.0])
     assert (right.action, right.search) == ("more", False)
+
+
+def test_searches_are_as_deep_as_they_have_paid() -> None:
+    def deepest(selector: Dopr, prompt: str) -> int:
+        return next(n for n in range(2, 99) if selector.review(prompt, [0.0] * n) == Review("keep"))
+
+    paying, vain = dopr(), dopr()
+    assert deepest(paying, "p0") == 16  # half-way between once and three times the cap
+    for i in range(40):
+        paying.tell(f"p{i % 4}", [0.0] * 15 + [float(i % 4 > 0)])
+        vain.tell(f"p{i % 4}", [0.0] * 16)
+    assert [deepest(vain, f"p{i}") for i in range(4)] == [9] * 4
+    depths = [deepest(paying, f"p{i}") for i in range(4)]
+    assert depths[0] < 16  # its own are in vain, those of other clusters are not; these have been unlocked
+    paying._unlocked[:] = False
+    assert [deepest(paying, f"p{i}") > 20 for i in range(4)] == [False, True, True, True]
 
 
 def test_plain_groups_are_not_searched() -> None:
@@ -228,11 +244,11 @@ def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bo
     pytest.importorskip("trl", reason="TRL is not installed")
 
     t, groups = searching(
-        tmp_path, lambda _: 0.0, dopr_options={"search": search}, max_steps=8, temperature=0.02,
+        tmp_path, lambda _: 0.0, dopr_options={"search": search, "search_depth": 1}, max_steps=8, temperature=0.02,
         max_completion_length=2,
     )  # fmt: skip
     t.train()
-    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 22 if search else [2] * 3)]] * 8
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 6 if search else [2] * 3)]] * 8
     repeats = sum(
         len(set(chain.from_iterable(group[:i])) & set(group[i])) for group in groups for i in range(len(group))
     )
@@ -290,7 +306,7 @@ def test_a_generate_that_somebody_else_has_put_on_the_model_is_used_and_given_ba
 
     t.model.generate = own
     t.train()
-    assert calls == [False] + [True] * 22
+    assert calls == [False] + [True] * 14
     assert vars(t.model)["generate"] is own
 
 

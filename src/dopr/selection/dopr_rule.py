@@ -90,9 +90,11 @@ class Dopr(Selector):
         if not (failing and self._searching and self._locked(row, len(known))):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
-        more = len(rewards) < self.rollouts.wrong_cap * self.options.search_depth
+        cluster = int(self.labels[row])
+        paid = float(self._searches.rates(np.array([cluster]))[0])  # where searches find nothing, a deep one is waste
+        more = len(rewards) < self.rollouts.wrong_cap * (1 + (self.options.search_depth - 1) * paid)
         # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
-        base = self.options.base_search and self._searches.in_vain[self.labels[row]] % 2 == 1
+        base = self.options.base_search and self._searches.in_vain[cluster] % 2 == 1
         return Review("more", 1, search=True, base=bool(base)) if more else KEEP
 
     @property
