@@ -77,6 +77,7 @@ ARMS = (
             ("dopr, prompt at random", "dopr+option.random=true"),
             ("dopr without search", "dopr+option.search=false"),
             ("dopr, searches of one group at most", "dopr+option.search_depth=1"),
+            ("dopr, searches of the policy alone", "dopr+option.base_search=false"),
             ("dopr without replay", "dopr+replay=0"),
             ("dopr, solved prompts chosen too", "dopr+option.fresh=false"),
             ("dopr, successes replayed whole", "dopr+option.contrast=false"),

@@ -169,3 +169,17 @@ def test_what_has_failed_is_weighed_by_the_policy_that_draws(tmp_path: Path) -> 
     with t.base_policy.active():
         expected = Trees(t).of({0: prompt}, failed)[0].tried
     assert base == expected != own
+
+
+@pytest.mark.trl
+def test_without_anything_to_leave_out_the_base_policy_draws_all_the_same(tmp_path: Path) -> None:
+    t, seen = trained(tmp_path)
+    from dopr.train.untried import untried_only
+
+    with t.base_policy.active():
+        base = float(_logits(t.model))
+    prompt = t.processing_class("q1: ", return_tensors="pt")
+    for which in (True, False):
+        with untried_only(t, [None], which):
+            t.model.generate(**prompt, max_new_tokens=1)
+    assert seen["generated"] == [base, *seen["before"]]

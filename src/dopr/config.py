@@ -106,7 +106,7 @@ class TrainSettings(ProblemSettings):
     )
     wrong_cap: int | None = _opt(
         None,
-        "Most rollouts of a prompt that keeps failing (a search of dopr goes on to three times as many); with --chunk and --right-cap at "
+        "Most rollouts of a prompt that keeps failing (a search of dopr goes on to up to three times as many); with --chunk and --right-cap at "
         "the group size: plain groups.",
     )
     right_cap: int | None = _opt(None, "Most rollouts of a prompt that keeps succeeding.")

@@ -122,11 +122,12 @@ class Dopr(Selector):
         row = self._row(prompt_id)
         cluster = int(self.labels[row])
         right = [self.is_success(reward) for reward in scorable_rewards(rewards)]
-        failures = right.index(True) if True in right else len(right)
+        found = True in right
+        failures = right.index(True) if found else len(right)
         if self._searching and failures >= self.rollouts.chunk and self._locked(row, failures):
-            self._searches.learn(cluster, True in right)
+            self._searches.learn(cluster, found)
         group = super().tell(prompt_id, rewards, answers)
-        if group is not None and any(self.is_success(reward) for reward in rewards):
+        if group is not None and found:
             if not self._unlocked[cluster] and self.options.progress:
                 self._clusters.forget(cluster)
                 if not group.mixed:  # it has taught nothing, so it still says what the cluster can do

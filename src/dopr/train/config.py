@@ -38,7 +38,7 @@ class DoPRConfig(GRPOConfig):
     dopr_wrong_cap: int | None = field(
         default=None,
         metadata={
-            "help": "Most rollouts of a prompt that keeps failing (a search of dopr goes on to three times as many); with dopr_chunk and "
+            "help": "Most rollouts of a prompt that keeps failing (a search of dopr goes on to up to three times as many); with dopr_chunk and "
             "dopr_right_cap at num_generations: plain groups. Default: the strategy's."
         },
     )

@@ -202,7 +202,7 @@ def _stated(tokens: Tokens, logps: torch.Tensor, answers: StatedAnswers) -> Stat
 @contextmanager
 def untried_only(trainer: DoPRTrainer, trees: Sequence[Node | None], base: bool = False) -> Iterator[None]:
     """Generate without the completions in ``trees``, one per row of the batch; with ``base`` from the policy before training."""
-    if not any(trees):
+    if not any(trees) and not base:
         yield
         return
     model: Any = trainer.accelerator.unwrap_model(trainer.model_wrapped)
