@@ -186,9 +186,9 @@ def test_the_trainer_draws_no_failed_answer_again(tmp_path: Path, named: bool) -
 
     data = Dataset.from_list([{"prompt": f"q{i}: ", "answer": "none", "id": f"p{i}"} for i in range(8)])
     t = trainer(
-        tmp_path, reward=verifier if named else own, data=data, dopr_chunk=2, dopr_wrong_cap=8, num_generations=8,
+        tmp_path, reward=verifier if named else own, data=data, dopr_chunk=2, dopr_wrong_cap=24, num_generations=8,
         per_device_train_batch_size=8, temperature=0.02, max_completion_length=3, max_steps=3,
-        dopr_options={"clusters": 5},
+        dopr_options={"clusters": 5, "search_depth": 1},
     )  # fmt: skip
     texts: list[str] = []
     score = t._calculate_rewards
