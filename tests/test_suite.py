@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,7 +82,8 @@ def test_every_arm_can_be_run_on_every_world_and_has_three_rates(suite: ModuleTy
             assert {len(one.rates) for one in made} == {3}
             assert {one.family for one in made} == {arm.on(name)}
     assert suite.SEEDS >= 5
-    assert len({arm.tuning_seeds for arm in suite.ARMS}) == 1  # every arm is tuned with the same care
+    for group in ("baseline", "ablation", "preset"):  # all that is compared is tuned with the same care
+        assert len({arm.tuning_seeds for arm in suite.ARMS if arm.group == group}) == 1
     assert len({arm.label for arm in suite.ARMS}) == len(suite.ARMS)
 
 
@@ -162,6 +164,14 @@ def test_the_page_is_written_from_the_store_alone_and_baselines_of_other_worlds_
     assert entry["target"] == pytest.approx(0.79)
     assert entry["rollouts"]["estimate"] == 16000
     assert 0 < entry["before"] < entry["target"] < entry["end"]["accuracy"]["estimate"] <= 1
+    assert "(two for dopr and its baselines on latent-strategy, else one)" in text
+    assert "without the optimizer's step" not in text
+    older = world(suite)
+    older[suite.ONE] = replace(older[suite.ONE], tuning_seeds=1)
+    page.write({LATENT: older})
+    text = page.PAGE.read_text()
+    assert "tuning seeds of their own (one)" in text
+    assert "64 x 8 on latent-strategy, which were run earlier, without the optimizer's step" in text
     page.write({})
     assert "Nothing has been run yet" in page.PAGE.read_text()
 
