@@ -108,6 +108,14 @@ def test_the_readme_names_only_commands_and_files_that_exist() -> None:
             assert option in help_.stdout, option
 
 
+def test_the_readmes_tables_are_those_of_the_stored_results() -> None:
+    code = "import readme; text = readme.README.read_text(); print(readme.filled(text) == text)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr or "Run `make docs`."
+
+
 def test_recorded_baselines_are_whole() -> None:
     worlds = json.loads((ROOT / "src" / "dopr" / "assets" / "baselines.json").read_text())["worlds"]
     assert "latent-strategy" in worlds
