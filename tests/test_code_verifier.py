@@ -222,6 +222,13 @@ def fenced(program: str) -> str:
         ("print(3); raise SystemExit(1)", PAIRS, 0.0, 0.0),
         ("def add(a, b): return a + b", json.dumps({"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"}), 1.0, 1.0),
         ("class Solution:\n    def add(self, a, b): return a + b", json.dumps({"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"}), 1.0, 1.0),
+        # A result that stands alone in a list, as APPS has them, may be the list or what is in it.
+        ("def add(a, b): return a + b", json.dumps({"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}), 1.0, 1.0),
+        ("def add(a, b): return [a + b]", json.dumps({"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}), 1.0, 1.0),
+        ("def add(a, b): return a", json.dumps({"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}), 0.0, 0.0),
+        ("def add(a, b, c): return a", json.dumps({"inputs": ["abc"], "outputs": ["a"], "fn_name": "add"}), None, None),
+        ("from collections import Counter\ndef count(x): return Counter(x)", '["assert count(\'aab\') == {\'a\': 2, \'b\': 1}"]', 1.0, 1.0),
+        ("import numpy\ndef square(x): return numpy.array(x) ** 2", '["assert (square([1, 2]) == [1, 4]).all()", "assert not square(2) != 4"]', 1.0, 1.0),
         ("x = 3", "not a test", None, None),
         ("x = 3", "[]", None, None),
         ("x = 3", json.dumps({"inputs": ["1"], "outputs": []}), None, None),
@@ -244,6 +251,7 @@ def test_programs_against_tests(program, tests, all_or_nothing, partial):
         "class Any:\n    def __eq__(self, other): return True\ndef square(x): return [Any()]",
         "class Int(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef square(x): return Int(0)",
         "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.all = lambda *a: True\ndef square(x): return None",
+        "import builtins\nbuiltins.bool = lambda *a: True\nbuiltins.hasattr = lambda *a: False\ndef square(x): return 1",
         "def square(x):\n    raise SystemExit(0)",
         "print('passed'); print('0 0'); print('ok')",
         "import json, ast\nast.parse = lambda *a: None\njson.load = None",
@@ -253,6 +261,22 @@ def test_programs_against_tests(program, tests, all_or_nothing, partial):
 def test_programs_that_feign_success_fail(program):
     (reward,) = resolve_rewards(["code"], timeout=20.0)
     assert reward(completions=[fenced(program)], tests=[ASSERTS]) == [0.0]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert f() == 1",
+        "assert f() == 1 and f() == 2",
+        "assert all(f() == k for k in range(3))",
+        "assert not f() != 1",
+    ],
+)
+@pytest.mark.parametrize("module", ["solution", "collections"])
+def test_an_object_that_claims_to_equal_everything_equals_nothing(test, module):
+    program = f"class Any:\n    __module__ = {module!r}\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
+    (reward,) = resolve_rewards(["code"], timeout=20.0)
+    assert reward(completions=[fenced(program + "def f(): return Any()")], tests=[[test]]) == [0.0]
 
 
 def test_a_program_that_runs_forever_is_wrong_and_counted():
@@ -265,9 +289,13 @@ def test_a_program_that_runs_forever_is_wrong_and_counted():
     assert reward.counts == {"scored": 2, "unscorable": 0, "errors": 0, "timeouts": 1}
 
 
-def test_the_last_fenced_block_is_the_program():
+def test_the_last_block_fenced_as_python_is_the_program():
     assert program_of("```python\na\n```\nno:\n```py\nb\n```") == "b\n"
     assert program_of("<think>```python\na\n```</think>\n```\nc\n```") == "c\n"
+    assert program_of("```python\na\n```\nrun\n```bash\nb\n```\ndone") == "a\n"
+    assert program_of("Input:\n```text\n3\n```\nso\n```python\na\n```") == "a\n"
+    assert program_of("```python\na\n```\nwhich prints\n```\n4\n```") == "a\n"
+    assert program_of("```cpp\na\n```") == "a\n"
     assert program_of("x = 1") == "x = 1"
     assert program_of("```python\ncut off") == "cut off"
 

@@ -103,6 +103,12 @@ def test_a_gold_that_cannot_be_read_is_unscorable(math):
 def test_equal_statements_extract_to_equal_texts(math):
     assert math.extract("\\boxed{\\frac{1}{2}}") == math.extract("The answer is 0.5.") == "1/2"
     assert math.extract("\\boxed{x + 1}") == math.extract("The answer is $x+1$.") == "x+1"
+    for one, other in (
+        (r"\boxed{\dfrac{\pi}{2}}", r"\boxed{\frac{\pi}{2}}"), (r"\boxed{x=5}", "The answer is 5."), (r"\boxed{\text{(B)}}", r"\boxed{B}"),
+        (r"\boxed{\text{Yes}}", "The answer is yes."), (r"\boxed{2\text{ million}}", r"\boxed{2{,}000{,}000}"), (r"\boxed{(1, 2)}", r"\boxed{(1,2)}"),
+    ):  # fmt: skip
+        assert math.extract(one) == math.extract(other) is not None
+    assert math.extract(r"\boxed{x=5}") != math.extract(r"\boxed{x=7}")
     assert math.extract("I cannot say") is None
 
 

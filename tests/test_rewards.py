@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -71,6 +72,17 @@ def golds(*answers, prompt="q") -> list[Problem]:
         ("\\boxed{\\frac{3}{4}}", "3/4"),
         ("-\\dfrac{3}{4}", "-3/4"),
         ("1.5e3", "1500"),
+        ("25 cm^2", "25"),
+        ("\\boxed{12\\text{ cm}^2}", "12"),
+        ("x^2 is all", None),
+        ("5^3 and x^{-2}", "125"),
+        ("10^6", "1000000"),
+        ("3 \\times 10^5", "300000"),
+        ("9^9999999", None),
+        ("2\\frac{1}{2}", "5/2"),
+        ("\\frac12", "1/2"),
+        ("It takes 1 1/2 hours", "3/2"),
+        ("pages 5–7, at –5", "-5"),
         (".5", "1/2"),
         ("0.50.", "1/2"),
         ("5/0", None),
@@ -87,10 +99,12 @@ def test_the_last_number_is_read(text, value):
     assert last_number(text) == (None if value is None else Fraction(value))
 
 
-@given(st.text(alphabet=st.sampled_from("0123456789.,/$%-+eE= \n{}\\fracab()"), max_size=80))
+@given(st.text(alphabet=st.sampled_from("0123456789.,/$%-+eE= \n{}\\fracab()^x"), max_size=80))
 def test_reading_a_number_never_fails_and_is_the_same_after_other_text(text):
     value = last_number(text)
-    assert last_number("a" * 50 + " 1 b; " + text) == (value if any(c in "0123456789" for c in text) else 1)
+    assert last_number("b" * 50 + " 1 b; " + text) == (
+        value if any(c in "0123456789" for c in re.sub(r"\^\s?\{?\s?-?[0-9]+", "", text)) else 1
+    )
     assert value is None or parse_number(number_text(value)) == value
 
 
@@ -99,7 +113,7 @@ def test_a_canonical_number_reads_as_itself(value):
     assert last_number(f"so it is {number_text(value)}.") == value == parse_number(number_text(value))
 
 
-@pytest.mark.parametrize("text", ["7 apples", "x", "1 2", "1 1/2", "", "3-4", "x=3", "1,2,3"])
+@pytest.mark.parametrize("text", ["7 apples", "x", "1 2", "1 1/2 h", "", "3-4", "x^2", "^2", "x=3", "1,2,3"])
 def test_only_a_whole_number_is_a_gold_number(text):
     assert parse_number(text) is None
 
@@ -153,6 +167,16 @@ def test_the_last_complete_box_counts(text, inner):
         ("choice", "C", "(C)", 1.0),
         ("choice", "b", "B", 1.0),
         ("choice", "B) because", "B", 1.0),
+        ("choice", "**Answer:** B", "B", 1.0),
+        ("choice", "Final answer: option C", "C", 1.0),
+        ("choice", "The correct answer is option B.", "B", 1.0),
+        ("choice", "\\boxed{\\mathrm{B}}", "B", 1.0),
+        ("choice", "\\boxed{B. 12}", "B", 1.0),
+        ("choice", "The answer is C because P(B) = 0.3.", "C", 1.0),
+        ("choice", "Answer: (B)\nThe function f(a) grows.", "B", 1.0),
+        ("choice", "A) 1\nB) 2\nC) 3\nD) 4\nTherefore B is correct.", "B", 1.0),
+        ("choice", "A) 1\nB) 2\nC) 3\nD) 4", "D", 0.0),
+        ("choice", "The best answer is not A", "A", 0.0),
         ("choice", "I do not know", "I", 0.0),
         ("choice", "(A)", "Z", None),
         ("regex:answer (\\d+)", "answer 1, answer 2", "2", 1.0),

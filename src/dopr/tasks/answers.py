@@ -19,17 +19,21 @@ MAX_EXPONENT = 400
 
 _UNSIGNED = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _EXPONENT = r"(?:[eE][+-]?[0-9]+(?![0-9A-Za-z]))?"
+_POWER = r"\s?\^\s?\{?\s?(?P<%s>-?[0-9]+)\s?\}?"
 # A minus is a sign only where no operand stands before it: "5-3" and "5 - 3" end with 3, "= -3"
-# and "= - 3" with -3.
+# and "= - 3" with -3. The power of a unit or a variable (cm^2) is passed over.
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![0-9A-Za-z)\]}])-|(?:(?<==)|(?<==\s))-\s)?(?:\$\s?)?(?P<sign2>(?<=\$)-)?"
-    r"(?:\\[dt]?frac\{(?P<top>-?[0-9]+)\}\{(?P<bottom>[0-9]+)\}"
-    rf"|(?P<value>(?:{_UNSIGNED}){_EXPONENT})(?:/(?P<over>[0-9]+))?)",
+    r"(?P<skip>\^\s?\{?\s?-?[0-9]+)"
+    r"|(?P<sign>(?<![0-9A-Za-z)\]}])-|(?:(?<==)|(?<==\s))-\s)?(?:\$\s?)?(?P<sign2>(?<=\$)-)?"
+    r"(?:(?P<whole>[0-9]{1,9})?\s?\\[dt]?frac\s?(?:\{(?P<top>-?[0-9]+)\}\{(?P<bottom>[0-9]+)\}|(?P<short>[0-9]{2}))"
+    r"|(?P<whole2>[0-9]{1,3})\s(?P<top2>[1-9][0-9]?)/(?P<bottom2>[1-9][0-9]{0,2})(?![0-9/]|\.[0-9])"
+    rf"|(?P<value>(?:{_UNSIGNED}){_EXPONENT})(?:/(?P<over>[0-9]+)|{_POWER % 'power'}"
+    rf"|\s?(?:\\times|\\cdot|[×x*])\s?10{_POWER % 'tens'})?)",
     re.ASCII,
 )
-_TO_LAST_DIGIT = re.compile(r".*[0-9]", re.DOTALL)
-_IN_NUMBER = "0123456789.,/eE+-$ {}\\dtfrac\t\n\r\f\v"
-_MINUS = str.maketrans({"−": "-", "﹣": "-", "-": "-"})
+_RUN = re.compile(r"[0-9.,/eE+\-$ {}\\dtfracimsox×*^\t\n\r\f\v]+")  # what a number can hold
+_DIGIT = re.compile(r"[0-9]")
+_MINUS = str.maketrans({"−": "-", "﹣": "-", "-": "-", "–": "-"})
 
 
 def _plain(text: str) -> str:
@@ -44,32 +48,46 @@ def _plain(text: str) -> str:
 def _value(match: re.Match[str]) -> Fraction | None:
     if match.end() - match.start() > MAX_NUMBER_CHARS:
         return None
-    top, bottom = match["top"] or match["value"].replace(",", ""), match["bottom"] or match["over"] or "1"
+    whole, top, bottom = (
+        match["whole"] or match["whole2"] or "0",
+        match["top"] or match["top2"],
+        match["bottom"] or match["bottom2"],
+    )
+    if match["short"]:
+        top, bottom = match["short"][0], match["short"][1]
+    if top is None:
+        top, bottom = match["value"].replace(",", ""), match["over"] or "1"
     _, mark, exponent = top.lower().partition("e")
     if mark and abs(int(exponent)) > MAX_EXPONENT:
         return None
     if not int(bottom):
         return None
-    value = Fraction(top) / int(bottom)
+    value = int(whole) + Fraction(top) / int(bottom)
+    if match["power"] or match["tens"]:
+        power = int(match["power"] or match["tens"])
+        if abs(power) > MAX_EXPONENT or (power < 0 and not value) or len(top) * abs(power) > MAX_NUMBER_CHARS:
+            return None
+        value = value**power if match["power"] else value * Fraction(10) ** power
     return -value if match["sign"] or match["sign2"] else value
 
 
 def last_number(text: str) -> Fraction | None:
     """The last number in ``text``, exactly; None where there is none, or it is too long to be one.
 
-    Reads thousands separators, ``$``, ``%`` (dropped: 50% is 50), decimals, exponents, ``a/b``, ``\\frac{a}{b}`` and the
-    Unicode minus; a full stop after the number does not belong to it.
+    Reads thousands separators, ``$``, ``%`` (dropped: 50% is 50), decimals, exponents, powers of numbers (``10^6``; not of units),
+    ``a/b``, ``\\frac{a}{b}``, mixed numbers and the Unicode minus; a full stop after the number does not belong to it.
     """
     text = _plain(text)
-    digits = _TO_LAST_DIGIT.match(text)
-    if digits is None:
-        return None
-    # The last number begins within the last run of characters that a number can hold; the text before is not searched.
-    start = len(digits[0].rstrip(_IN_NUMBER))
-    last = None
-    for last in _NUMBER.finditer(text, start, digits.end() + 1):  # noqa: B007 - the last match is wanted
-        pass
-    return None if last is None else _value(last)
+    # A number lies within one run of characters that a number can hold; mostly only the last one is searched.
+    for run in reversed([m.span() for m in _RUN.finditer(text)]):
+        if _DIGIT.search(text, *run) is None:
+            continue
+        last = None
+        for match in _NUMBER.finditer(text, run[0], run[1] + 1):
+            last = match if match["skip"] is None else last
+        if last is not None:
+            return _value(last)
+    return None
 
 
 @lru_cache(maxsize=4096)
@@ -77,7 +95,7 @@ def parse_number(text: str) -> Fraction | None:
     """The number that the whole of ``text`` is (``$1,234.50``, ``-3/4``, ``25%``, ``7.``); None where it is anything else."""
     plain = _plain(text).strip().strip("$").removesuffix("%").rstrip()
     match = _NUMBER.fullmatch(plain.removesuffix("."))
-    return None if match is None else _value(match)
+    return None if match is None or match["skip"] else _value(match)
 
 
 def number_text(value: Fraction) -> str:
@@ -98,11 +116,18 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
+# On the last line only: a solution in Markdown or code has such marks elsewhere.
+_MARKED = re.compile(r".*(?<!#)####(?!#)\s*([^\n]*?)\s*\Z", re.DOTALL)
+_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+
+
 @lru_cache(maxsize=4096)
 def gold_from_text(text: str) -> str:
-    r"""The answer inside a gold text: after GSM8K's ``####`` (commas dropped), else the last ``\boxed{}``, else all of it."""
-    if "####" in text:
-        return text.rpartition("####")[2].strip().replace(",", "")
+    r"""The answer inside a gold text: after GSM8K's ``####`` on its last line (``1,080`` as 1080), else the last ``\boxed{}``, else all of it."""
+    marked = _MARKED.match(text) if "####" in text else None
+    if marked is not None:
+        gold = marked[1]
+        return gold if gold.startswith(("(", "[", "{", "\\")) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), gold)
     boxed = last_boxed(text) if "\\boxed{" in text else None
     return boxed if boxed else text.strip()
 

@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -34,41 +35,56 @@ def main() -> None:
 
 
 class _Compare(ast.NodeTransformer):
-    """Makes ``assert a == b`` compare plain values as such, whatever ``a.__eq__`` says."""
+    """Makes the comparisons that an assert hangs on compare plain values as such, whatever their ``__eq__`` and ``__ne__`` say."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.Assert:
-        test = node.test
-        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
-            call = ast.Call(ast.Name("__same__", ast.Load()), [test.left, test.comparators[0]], [])
-            return ast.copy_location(ast.Assert(call, node.msg), node)
+        node.test = self._truth(node.test)
         return node
+
+    def _truth(self, test: ast.expr) -> ast.expr:
+        """An expression of which only the truth counts: not ``(a == b).all()``, whose comparison may give an array."""
+        if isinstance(test, ast.BoolOp):
+            test.values = [self._truth(value) for value in test.values]
+        elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            test.operand = self._truth(test.operand)
+        elif isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id in ("all", "any"):
+            for argument in test.args:
+                if isinstance(argument, ast.GeneratorExp | ast.ListComp):
+                    argument.elt = self._truth(argument.elt)
+        elif isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq | ast.NotEq):
+            call = ast.Call(ast.Name("__same__", ast.Load()), [test.left, test.comparators[0]], [])
+            return call if isinstance(test.ops[0], ast.Eq) else ast.UnaryOp(ast.Not(), call)
+        return test
 
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))
 _HOLDING = (list, tuple, set, frozenset, dict)
 
 
-def _plain(
-    value: object, kind: type = type, plain: tuple[type, ...] = _PLAIN, holding: tuple[type, ...] = _HOLDING
-) -> bool:
+# What these need is bound as defaults, since a solution may change builtins and this module.
+def _plain(value: Any, kind: Any = type, plain: Any = _PLAIN, holding: Any = _HOLDING, each: Any = all) -> bool:
     of = kind(value)
     if of in plain:
         return True
     if of is dict:
-        return all(_plain(k) and _plain(v) for k, v in value.items())  # type: ignore[attr-defined]
-    return of in holding and all(_plain(v) for v in value)  # type: ignore[attr-defined]
+        return each(_plain(k) and _plain(v) for k, v in value.items())
+    return of in holding and each(_plain(v) for v in value)
 
 
-def _same(left: object, right: object) -> bool:
-    if _plain(left) != _plain(right) and not (_library(left) or _library(right)):
+def _library(value: object, kind: Any = type, modules: Any = sys.modules, get: Any = getattr) -> bool:
+    """Whether a value is of a library's type: a deque, a Counter, an array. A class that only says so is not in that library."""
+    of = kind(value)
+    named = of.__module__ not in ("solution", "builtins", "__main__")
+    return named and get(modules.get(of.__module__), of.__name__, None) is of
+
+
+def _same(
+    left: object, right: object, plain: Any = _plain, library: Any = _library, truth: Any = bool, has: Any = hasattr
+) -> bool:
+    if plain(left) != plain(right) and not (library(left) or library(right)):
         return False  # an object of the solution's own that claims to equal a number
-    result = left == right
-    return bool(result.all()) if hasattr(result, "all") else bool(result)
-
-
-def _library(value: object) -> bool:
-    """Whether a value is of a library's type: a deque, a Counter, an array."""
-    return type(value).__module__ not in ("solution", "builtins", "__main__")
+    result: Any = left == right
+    return truth(result.all()) if has(result, "all") else truth(result)
 
 
 if __name__ == "__main__":

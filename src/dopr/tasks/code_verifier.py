@@ -6,7 +6,8 @@ The tests of a problem stand in its column ``tests``, as JSON or as the list or 
 * ``{"inputs": [...], "outputs": [...]}`` or ``[{"input": ..., "output": ...}, ...]``: standard input and what must be printed,
   white space at the ends of lines aside, a process for each; with ``"fn_name"`` arguments and result of that function.
 
-The program is the last fenced block of the completion (```` ```python ````), or all of it where there is no fence.
+The program is the last block of the completion that is fenced as Python (```` ```python ````), else the last that names no language, else the
+last of any; or all of it where there is no fence.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ from dopr.tasks.pool import Failure
 from dopr.tasks.sandbox import Limits, isolation, run_python
 from dopr.tasks.verifiers import Judgement, Verifier
 
-_FENCED = re.compile(
-    r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
+_FENCED = re.compile(r"```[ \t]*([^\s`]*)[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_PYTHON = frozenset(["python", "python3", "py", "py3"])
 _HARNESS = Path(code_harness.__file__).read_text(encoding="utf-8")
 #: The longest wall time of one program, whatever the reward timeout.
 MOST_SECONDS = 10.0
@@ -87,8 +87,11 @@ def code(option: str = "", *, timeout: float, limits: Limits | None = None) -> V
 def program_of(text: str) -> str:
     """The program in a completion."""
     text = text.rpartition("</think>")[2]
-    fenced = _FENCED.findall(text)
-    return fenced[-1] if fenced else text
+    fenced = [(language.lower(), program) for language, program in _FENCED.findall(text)]
+    for kind in (_PYTHON, {""}):
+        if chosen := [program for language, program in fenced if language in kind]:
+            return chosen[-1]
+    return fenced[-1][1] if fenced else text
 
 
 def read_tests(gold: str | list[Any] | dict[str, Any]) -> Tests | None:
@@ -122,9 +125,18 @@ def _paired(value: dict[str, Any]) -> Tests | None:
         return Tests(pairs=tuple((_lines(i), _lines(o)) for i, o in zip(inputs, outputs, strict=True)))
     if not str(name).isidentifier():
         return None
-    # LeetCode's form: methods of a class Solution count as functions; a result may be wrapped in a list.
+    if not all(isinstance(given, list) for given in inputs):
+        return None
+    # LeetCode's form: methods of a class Solution count as functions.
     find = f"(Solution().{name} if 'Solution' in globals() else {name})"
-    return Tests(asserts=tuple(f"assert {find}(*{i!r}) == {o!r}" for i, o in zip(inputs, outputs, strict=True)))
+    return Tests(asserts=tuple(_call(find, i, o) for i, o in zip(inputs, outputs, strict=True)))
+
+
+def _call(find: str, given: list[Any], wanted: Any) -> str:
+    """The assert of one call; a result may stand alone in a list, as APPS has them."""
+    if isinstance(wanted, list) and len(wanted) == 1:
+        return f"result = {find}(*{given!r})\nassert result == {wanted!r} or result == {wanted[0]!r}"
+    return f"assert {find}(*{given!r}) == {wanted!r}"
 
 
 def _lines(value: Any) -> str:

@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dopr.tasks.quantities import UNITS
+from dopr.tasks.quantities import SCALES, UNITS
 from dopr.tasks.value_text import OR, value_at, values
 
 #: The extraction rules.
@@ -86,7 +86,11 @@ _ALIGNED = re.compile(
 _ITEM = re.compile(
     r"\n\s*(?:[-*•]\s*)?(?:(?:option|case|candidate|possibility|choice|answer|guess)\s*)?(?:#|\()?[0-9]{1,2}[.):]", re.IGNORECASE
 )  # fmt: skip
-_UNIT = re.compile(r"\s((?!in\b)[A-Za-z]{2,})\b")
+_UNIT = re.compile(r"\s((?!in\b)[A-Za-z]{2,})\b(?:\s+[0-9]+)?")
+_BEHIND = (
+    UNITS.keys() | SCALES.keys() | {f"{scale}s" for scale in SCALES} | {"squared", "cubed", "halves"}
+)  # words that a number is not read without
+_OR_SO = re.compile(r"\s+or\s+(?:more|less|fewer|so|greater|higher|lower)\b")
 _UNREAD = "?"  # what stands before an "or"; it need not be read to see that the completion does not commit itself
 _FULL_WIDTH = {chr(0xFEE0 + ord(c)): c for c in "+-./()=%,"} | {"−": "-", "–": "-", "﹣": "-"}
 _FULL_WIDTH |= dict.fromkeys("\u00a0\u202f\u2009", " ")
@@ -185,11 +189,14 @@ def _announcements(text: str) -> list[Statement]:
 
 
 def _with_unit(text: str, value: str | None, end: int) -> tuple[str | None, int]:
-    """A value and the known unit in words behind it."""
-    word = _UNIT.match(text, end)
-    if value is None or not value[-1].isdigit() or word is None or word[1].lower() not in UNITS:
-        return value, end
-    return f"{value} {word[1]}", word.end()
+    """A value and the words behind it that say what it is: a known unit, "million", "remainder 2", "or more"."""
+    word = _UNIT.match(text, end) if value is not None and value[-1].isdigit() else None
+    if word is not None and word[1].lower() == "remainder":
+        value, end = f"{value}{word[0]}", word.end()
+    elif word is not None and word[1].lower() in _BEHIND:
+        value, end = f"{value} {word[1]}", word.end(1)
+    open_ended = _OR_SO.match(text, end) if value is not None else None
+    return (value, end) if open_ended is None else (f"{value}{open_ended[0]}", open_ended.end())
 
 
 def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from dopr.tasks.answers import number_text
 from dopr.tasks.pool import WorkerPool
-from dopr.tasks.quantities import equal, read_quantity, read_ratio, simplified, units_of
+from dopr.tasks.quantities import OTHER_NUMBER, equal, read_quantity, read_ratio, simplified, units_of
 
 _LONGEST = 2_000  # characters of an answer that are read, and brackets within brackets
 _DEEPEST = 60
@@ -25,6 +26,7 @@ _OUTER = re.compile(
     re.DOTALL,
 )
 _WORDS = re.compile(r"[A-Za-z][A-Za-z .,'’-]*")
+_NAME = re.compile(r"[A-Z][A-Za-z]{1,2}")
 _OPTION = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\.?")
 _ALTERNATIVES = re.compile(r"\\(?:text|mbox)\s*\{\s*OR\s*\}|\bOR\b")
 _LABELLED = re.compile(
@@ -44,7 +46,7 @@ _BASE = re.compile(r"[0-9]\s*_\s*\{?\s*([0-9]+)\s*\}?")
 
 
 def prepared(text: str) -> str:
-    """A gold or an answer without what only sets it: dollars around it, bold type, braces around all of it."""
+    """A gold or an answer without what only sets it: dollars around it, bold type, braces or ``\\text{}`` around all of it."""
     before = None
     while text != before:
         before = text
@@ -54,6 +56,9 @@ def prepared(text: str) -> str:
             inside = next(group for group in match.groups() if group is not None)
             if "\\(" not in inside and "\\[" not in inside:
                 text = inside.strip()
+        worded = _WRAPPERS.fullmatch(text)
+        if worded is not None and read_quantity(worded[1]) is not None:
+            text = worded[1].strip()
     return text
 
 
@@ -78,6 +83,8 @@ def quick(gold: str, answer: str) -> bool | None:
     if words is not None:
         option = _OPTION.fullmatch(_unwrapped(answer)) if len(words) == 1 else None
         return words == (option[1].lower() if option else _words_of(answer))
+    if _is_anagram(_unwrapped(gold), _unwrapped(answer)):
+        return False
     if (ratio := read_ratio(gold)) is not None and (other := read_ratio(answer)) is not None:
         return ratio == other
     wanted = read_quantity(gold)
@@ -86,6 +93,25 @@ def quick(gold: str, answer: str) -> bool | None:
         if given is not None:
             return equal(wanted, given)
     return False if _beside_the_point(gold, answer) else None
+
+
+def canonical(answer: str) -> str:
+    """One text for answers that are plainly the same, for votes: ``x = 5`` and ``5``, ``\\dfrac12`` and ``\\frac{1}{2}``, ``(B)`` and ``B``."""
+    text = prepared(answer)
+    text = _right_side(text) or text
+    quantity = read_quantity(text)
+    if quantity is not None:
+        return number_text(quantity.value * quantity.scale) + "%" * quantity.percent
+    option = _OPTION.fullmatch(_unwrapped(text))
+    return option[1].upper() if option else _words_of(text) or "".join(_squeezed(text).split())
+
+
+def _is_anagram(gold: str, answer: str) -> bool:
+    """Whether two short names or orders differ in their order alone: ``BAC`` and ``ABC``, which are products to math-verify."""
+    return (
+        _NAME.fullmatch(gold) is not None and _NAME.fullmatch(answer) is not None
+        and gold.casefold() != answer.casefold() and sorted(gold.casefold()) == sorted(answer.casefold())
+    )  # fmt: skip
 
 
 def _squeezed(text: str) -> str:
@@ -134,6 +160,8 @@ def _beside_the_point(gold: str, answer: str) -> bool:
     if not _DOUBT.search(gold) and _DOUBT.search(JOINED.sub("", answer)):
         return True
     if any(re.search(r"[0-9]", inside) for inside in _WRAPPERS.findall(answer)) and not _WRAPPERS.search(gold):
+        return True
+    if OTHER_NUMBER.search(answer) and not OTHER_NUMBER.search(gold):
         return True
     if "?" in answer and "?" not in gold:
         return True

@@ -8,11 +8,10 @@ import importlib.util
 from collections.abc import Sequence
 
 from dopr.errors import RewardError, suggest
-from dopr.tasks.answers import gold_from_text, last_boxed, number_text
+from dopr.tasks.answers import gold_from_text, last_boxed
 from dopr.tasks.final_answer import RULES, find_answer
-from dopr.tasks.math_equal import alternatives, prepared, quick
+from dopr.tasks.math_equal import alternatives, canonical, prepared, quick
 from dopr.tasks.pool import Failure, WorkerPool
-from dopr.tasks.quantities import read_quantity
 from dopr.tasks.verifiers import Judgement, Verifier
 
 #: The longest time limit of one completion. Answers take milliseconds; a policy must not hold up training with integrals.
@@ -67,12 +66,7 @@ def math(rules: str = "", *, timeout: float) -> Verifier:
 
     def extract(text: str) -> str | None:
         stated = find_answer(text, chosen)
-        if stated is None:
-            return None
-        quantity = read_quantity(stated.parts[0]) if len(stated.parts) == 1 else None
-        if quantity is not None:
-            return number_text(quantity.value) + "%" * quantity.percent
-        return ",".join("".join(prepared(part).split()) for part in stated.parts)
+        return None if stated is None else ",".join(map(canonical, stated.parts))
 
     return Verifier("math", judge, extract, boxed)
 

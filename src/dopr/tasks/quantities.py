@@ -1,5 +1,5 @@
 r"""Numbers as they are written in answers, read exactly: ``1{,}080``, ``-\frac{3}{4}``, ``2\frac12``, ``\$18.90``, ``12.5\%``,
-``90^\circ``, ``5.4\text{ cents}``; and units, so far as it takes to see that two differ.
+``90^\circ``, ``5.4\text{ cents}``, ``2\text{ million}``, ``\text{negative }5``; and units, so far as it takes to see that two differ.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ _THOUSANDS = re.compile(
 )
 _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b)")
 _POWER = r"(?:\s*(?:\^\s*\{?\s*[23]\s*\}?|[²³]))?"
-_UNIT_TEXT = re.compile(rf"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{{\s*~?([A-Za-z][A-Za-z .,/²³'-]*)\}}{_POWER}")
+_UNIT_TEXT = re.compile(
+    rf"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{{\s*~?([A-Za-z][A-Za-z .,/²³'-]*)\}}({_POWER})"
+)
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 _TIMES_TEN = r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*"
 _QUANTITY = re.compile(
-    r"(?P<sign>[-+]?)\s*(?P<coin>\\?[$€£¥])?\s*(?P<sign2>[-+]?)\s*"
+    r"(?:(?:about|around|approximately|roughly|exactly|only)\s+)?(?P<sign>[-+]|(?:negative|minus)\s|)\s*(?P<coin>\\?[$€£¥])?\s*(?P<sign2>[-+]?)\s*"
     r"(?:(?P<whole>[0-9]+)\s*\\[dt]?frac\s*(?P<mixed>\{\s*[0-9]+\s*\}\s*\{\s*[0-9]+\s*\}|[0-9][0-9])"
     r"|(?P<whole2>[0-9]+)\s+(?P<mixed2>[0-9]+\s*/\s*[0-9]+)"
     rf"|\\[dt]?frac\s*(?P<frac>(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9])\s*(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9]))"
     rf"|(?P<top>{_DECIMAL})(?:[eE](?P<exponent>[+-]?[0-9]{{1,3}})|{_TIMES_TEN}\^\s*\{{?\s*(?P<power>[+-]?[0-9]{{1,3}})\s*\}}?)?(?:\s*/\s*(?P<bottom>{_DECIMAL}))?)"
-    rf"\s*(?P<percent>\\?%)?(?P<unit>(?:\s+|(?=(?:km|cm|mm|kg|mg|ml|mi|mph|ft)\b))[A-Za-z][A-Za-z /.'-]*{_POWER})?"
+    rf"\s*(?P<percent>\\?%)?(?P<unit>(?:\s+|(?=(?:km|cm|mm|kg|mg|ml|mi|mph|ft)\b))[A-Za-z][A-Za-z /.,²³'-]*{_POWER})?"
 )
 _PARTS = re.compile(rf"-?{_DECIMAL}")
 #: Unit words and signs, under one name each.
@@ -70,27 +72,21 @@ UNITS = {
     for word in names
 }
 _COINS = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen"}
-_DOUBT = frozenset(
-    [
-        "or",
-        "and",
-        "maybe",
-        "perhaps",
-        "possibly",
-        "either",
-        "not",
-        "but",
-        "if",
-        "than",
-        "of",
-        "to",
-        "at",
-        "least",
-        "most",
-        "over",
-        "under",
-        "about",
-    ]
+#: Words that multiply the number before them.
+SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_PERCENT = re.compile(r"\s*\bper\s?cent\b\.?\s*")
+_NO_UNIT = frozenset(
+    """
+    or and maybe perhaps possibly either not but if than of to at least most over under about
+    pi infinity inf sqrt root half halves remainder negative minus
+    """.split()  # noqa: SIM905 - a line each would be longer than its use
+)
+_POWERS = frozenset(["squared", "cubed"])  # behind a unit they belong to it, behind a number they change it
+#: Words around a number that say another one, or no single one: "at least 5", "half of 5", "5 remainder 2", "5 or more".
+OTHER_NUMBER = re.compile(
+    r"\b(?:at\s+(?:least|most)|(?:less|more|fewer|greater|smaller|larger|higher|lower)\s+than|or\s+(?:more|less|fewer|so|greater|higher|lower)|"
+    r"half|twice|double|triple|root|remainder|negative|minus|infinity)\b|[0-9]\}?\s*(?:\\text\s*\{)?\s*(?:squared|cubed|halves|pi\b|k\s*\})",
+    re.IGNORECASE,
 )
 
 
@@ -107,6 +103,8 @@ class Quantity:
     """Whether a percent sign follows."""
     decimals: int | None
     """Digits after the point of a plain decimal number; None for integers and fractions."""
+    scale: int
+    """What a word behind it multiplies it by, else 1: of ``2 million`` the value is 2, the scale 1,000,000."""
     units: frozenset[str]
     """Known units named with it, under one name each."""
 
@@ -117,22 +115,29 @@ def read_quantity(text: str) -> Quantity | None:
     if len(text) > _LONGEST:
         return None
     units = units_of(text)
-    plain = _DEGREES.sub("", _UNIT_TEXT.sub(" ", simplified(text)))
+    plain = _DEGREES.sub("", _UNIT_TEXT.sub(_bare_words, simplified(text)))
+    plain = _PERCENT.sub(r"\\%", plain)
     match = _QUANTITY.fullmatch(plain.strip().strip("$").strip().removesuffix(".").strip())
-    if match is None or not _plain_unit(match["unit"]):
+    scale = None if match is None else _scale_of(match["unit"] or "")
+    if match is None or scale is None:
         return None
     if match["coin"]:
         units |= {_COINS[match["coin"][-1]]}
     value = _value(match)
     if value is None:
         return None
-    if (match["sign"] == "-") != (match["sign2"] == "-"):
+    if (match["sign"] not in ("", "+")) != (match["sign2"] == "-"):
         value = -value
     point = match["top"] and "." in match["top"] and not match["bottom"] and not (match["exponent"] or match["power"])
     return Quantity(
-        value=value, percent=bool(match["percent"]),
+        value=value, percent=bool(match["percent"]), scale=scale,
         decimals=len(match["top"].rpartition(".")[2]) if point else None, units=units,
     )  # fmt: skip
+
+
+def _bare_words(wrapped: re.Match[str]) -> str:
+    """Words without their ``\\text{}``; a unit's power stays behind them."""
+    return f" {wrapped[1]}{wrapped[2]} "
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -153,10 +158,17 @@ def _value(match: re.Match[str]) -> Fraction | None:
     )
 
 
-def _plain_unit(unit: str | None) -> bool:
-    """Whether words behind a number are only its unit: "dollars per hour" is, "x" and "or so" are not."""
-    words = re.findall(r"[A-Za-z]+", unit or "")
-    return all((len(word) > 1 or word in UNITS) and word.lower() not in _DOUBT for word in words)
+def _scale_of(unit: str) -> int | None:
+    """What the words behind a number multiply it by: 1 where they are only its unit ("dollars per hour", "in. squared"); None where
+    they are more than that ("x", "or so").
+    """
+    words = [word if len(word) == 1 else word.lower() for word in re.findall(r"[A-Za-z]+", unit)]
+    scale = 1
+    while words and (times := SCALES.get(words[0]) or SCALES.get(words[0].removesuffix("s"))):
+        scale, words = scale * times, words[1:]
+    if any((len(word) == 1 and word not in UNITS) or word in _NO_UNIT for word in words):
+        return None
+    return None if words and words[0] in _POWERS else scale
 
 
 def units_of(text: str) -> frozenset[str]:
@@ -164,7 +176,7 @@ def units_of(text: str) -> frozenset[str]:
     named = {"degree"} if _DEGREES.search(text) else set()
     if re.search(r"\\\$", text):
         named.add("dollar")
-    wrapped = " ".join(_UNIT_TEXT.findall(text))
+    wrapped = " ".join(words for words, _ in _UNIT_TEXT.findall(text))
     tail = re.search(r"(?<=[0-9}])\s*([A-Za-z]+)(?:\s*(?:/|per)\s*[A-Za-z]+)?[\s^²³{}0-9.]*$", text)
     words = [*re.findall(r"[A-Za-z]+", wrapped), *([tail[1]] if tail and not text.rstrip().endswith("}") else [])]
     return frozenset(named | {UNITS[w.lower()] for w in words if w.lower() in UNITS})
@@ -185,13 +197,14 @@ def equal(gold: Quantity, answer: Quantity) -> bool:
     """Whether two numbers are the same answer.
 
     Exactly equal; or one is the other rounded to at least six decimals and six significant digits (0.333333 for 1/3). A
-    percentage is its hundredth as well as, against a gold above 1 in size, its bare number. Different units never agree.
+    percentage is its hundredth as well as, against a gold above 1 in size, its bare number; "2 million" is 2,000,000 as well as, against a
+    gold without such a word, 2, for problems ask "in millions". Different units never agree.
     """
     if gold.units and answer.units and not gold.units & answer.units:
         return False
-    pairs = [(_hundredth(gold), _hundredth(answer))]
-    if gold.percent or (answer.percent and abs(gold.value) > 1):
-        pairs.append((gold.value, answer.value))
+    pairs = [(_whole(gold), _whole(answer))]
+    if gold.percent or (answer.percent and abs(gold.value) > 1) or gold.scale == 1 < answer.scale:
+        pairs.append((gold.value * gold.scale, answer.value))
     return any(a == b or _rounds(a, b, answer.decimals) or _rounds(b, a, gold.decimals) for a, b in pairs)
 
 
@@ -207,8 +220,8 @@ def read_ratio(text: str) -> tuple[Fraction, ...] | None:
     return (Fraction(0), *numbers) if _CLOCK.fullmatch(text) else tuple(n / numbers[0] for n in numbers)
 
 
-def _hundredth(quantity: Quantity) -> Fraction:
-    return quantity.value / 100 if quantity.percent else quantity.value
+def _whole(quantity: Quantity) -> Fraction:
+    return quantity.value * quantity.scale / (100 if quantity.percent else 1)
 
 
 def _rounds(exact: Fraction, rounded: Fraction, decimals: int | None) -> bool:

@@ -6,7 +6,7 @@ math        the completion's stated answer (boxed, announced, or last) equals th
 number      the last number in the completion equals the gold; ``$``, ``%`` and thousands separators mean nothing
 exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
-choice      the letter A-J of the last ``(X)``, ``\\boxed{X}`` or "answer is X"; else a letter that begins the last such line
+choice      the letter A-J of the last ``\\boxed{X}``, "answer is X" or "X is correct"; else of the last ``(X)``; else one that begins a line
 regex:P     the last match of the pattern P: its last group that took part (all of it without groups), stripped, is the gold
 code        the completion's program passes every test of the column ``tests`` (:mod:`dopr.tasks.code_verifier`);
             ``code:partial`` gives the share of them
@@ -147,12 +147,15 @@ def world() -> Verifier:
     return Verifier("world", _each(partial(_same, extract)), extract, "={}".format)
 
 
-_LETTER = r"\(?\s*(?:\\text(?:bf)?\{)?\(?"
-_CHOICE = re.compile(
-    r"\(([A-Ja-j])\)|\\boxed\{" + _LETTER + r"([A-Ja-j])\)?\}"
-    r"|(?i:answer)\s*(?i:is|:)\s*:?\s*[*(]*(?:([A-J])(?![\w'])|([a-j])(?=[*)]*\s*(?:[.,;!]|$)))",
+# Bold type, brackets, wrappers and words before a letter; at most twenty, which keeps the time linear.
+_BEFORE = r"(?:[*_\s($:]|\\(?:text(?:bf)?|math(?:rm|bf)|boxed)\{|(?i:option|choice)\s){0,20}"
+_STATED = re.compile(
+    rf"\\(?:boxed|fbox)\s?\{{{_BEFORE}(?P<boxed>[A-Ja-j])(?=[)}}.:,\s])"
+    rf"|(?i:answer)[*_\s]{{0,9}}(?i:is|:){_BEFORE}(?:(?P<large>[A-J])(?![\w'])|(?P<small>[a-j])(?=[)*}}$]{{0,9}}\s*(?:[.,;!]|$)))"
+    rf"|\b(?P<right>[A-J])\)?\*{{0,2}}\s(?i:is)\s(?i:the\s)?(?i:correct|right|best)\b",
     re.MULTILINE,
 )
+_BRACKETED = re.compile(r"(?<![A-Za-z])\(([A-Ja-j])\)")  # not the argument of a function
 _LONE = re.compile(r"^\s*[*(]*([A-J])[*]*(?:[).:]|\s*$)", re.MULTILINE)
 _LONE_SMALL = re.compile(r"\s*\(?([a-j])[).]?\s*")
 
@@ -161,11 +164,15 @@ def choice() -> Verifier:
     """The chosen letter, A to J, is the gold's."""
 
     def extract(text: str) -> str | None:
-        found = _CHOICE.findall(text) or _LONE.findall(text)
+        stated = [match[match.lastgroup or 0] for match in _STATED.finditer(text)]
+        lines = _LONE.findall(text)
+        if lines[:3] == ["A", "B", "C"]:  # the options themselves, said again
+            lines = []
+        found = stated or _BRACKETED.findall(text) or lines
         if not found:
             lone = _LONE_SMALL.fullmatch(text)
             return lone[1].upper() if lone else None
-        return "".join(found[-1]).upper()
+        return str(found[-1]).upper()
 
     def judge(text: str, gold: str) -> float | None:
         wanted = extract(gold)
