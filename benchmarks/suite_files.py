@@ -11,7 +11,7 @@ from suite import ARMS, BATCH, OURS, ROOT, Results, Stored
 from suite_numbers import end, spent, target_of
 
 from dopr.compare.results import CURVE, RunResult, spent_interval
-from dopr.metrics import bootstrap
+from dopr.metrics import over_seeds
 
 FIGURE = ROOT / "docs" / "results" / "suite.svg"
 BASELINES = ROOT / "src" / "dopr" / "assets" / "baselines.json"
@@ -33,7 +33,7 @@ def baseline_entry(kept: Stored, target: float) -> dict[str, Any]:
     def mean(value: Callable[[RunResult], float]) -> float:
         return float(np.mean([value(run) for run in kept.runs]))
 
-    accuracy = bootstrap([run.correct.mean() for run in kept.runs], rng=np.random.default_rng(0))
+    accuracy = over_seeds([run.correct.mean() for run in kept.runs], least=0.0)
     grid = np.linspace(0, min(end(run, "rollouts") for run in kept.runs), 41)
     return {
         "name": BATCH, "learning_rate": kept.rate, "seeds": len(kept.runs), "target": round(target, 4),

@@ -10,7 +10,7 @@ from suite import BATCH, SEEDS, Stored
 from dopr import theory
 from dopr.compare.results import CURVE, RunResult
 from dopr.compare.scores import Ratio, cost_ratio, scores
-from dopr.metrics import Interval, bootstrap
+from dopr.metrics import Interval, over_seeds
 from dopr.tasks.tiny import measured_success
 from dopr.tasks.worlds import world_info
 
@@ -52,11 +52,11 @@ def ratio_to(arms: World, other: str, label: str, target: float, column: str = "
 def at_equal(arms: World, label: str, column: str, limit: float) -> tuple[Interval, Interval | None]:
     """Accuracy at ``limit``, and its difference to the batch reference, paired by seed."""
     mine = np.array([run.accuracy_at(column, limit) for run in arms[label].runs])
-    accuracy = bootstrap(mine, rng=np.random.default_rng(0))
+    accuracy = over_seeds(mine, least=0.0)
     if BATCH not in arms or label == BATCH:
         return accuracy, None
     theirs = np.array([run.accuracy_at(column, limit) for run in arms[BATCH].runs])
-    return accuracy, bootstrap(mine - theirs, rng=np.random.default_rng(0))
+    return accuracy, over_seeds(mine - theirs)
 
 
 def scores_of(arms: World, budget: int) -> dict[str, Floats]:

@@ -12,7 +12,7 @@ from suite_numbers import Floats, World, at_equal, end, floor_of, ratio_to, reac
 from dopr.compare.page import cell, number, percent
 from dopr.compare.results import CURVE, mean_over, spent_interval, verdict
 from dopr.compare.scores import Ratio, over_worlds, share_of_gain
-from dopr.metrics import Interval, bootstrap
+from dopr.metrics import Interval, over_seeds
 from dopr.tasks.tiny import measured_success
 from dopr.tasks.worlds import WORLD_NAMES, world_info
 
@@ -57,7 +57,7 @@ def introduction(worlds: Results) -> list[str]:
         f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and in ablations. Accuracies between evaluations are interpolated. "
         "Costs are medians over seeds with their range, where the line to the first evaluation at the target crosses it; the target is the final accuracy of "
         f"{BATCH} minus one point. Ratios are of medians with a 95 % bootstrap interval over seeds; *at least* where most seeds of the other "
-        "method did not get there and its whole budget stands in for the cost. Other intervals are 95 % bootstraps over seeds. Seconds are of "
+        "method did not get there and its whole budget stands in for the cost. Scores and shares of a gain have bootstraps, too, accuracies and their differences Student's t intervals over seeds. Seconds are of "
         "single-threaded runs, two side by side on two cores, count training alone, and are rough where the machine had other work to do.", "",
         "| world | problems | base mean | below 1.5 % | above 85 % |", "|---|---|---|---|---|",
     ]  # fmt: skip
@@ -190,9 +190,8 @@ def headline(worlds: Results) -> list[str]:
         if target is None or OURS not in arms:
             continue
         floor, cost = floor_of(name, target), spent_interval(spent(arms[OURS], target, "rollouts"))
-        final = bootstrap(
-            [a.correct.mean() - b.correct.mean() for a, b in zip(arms[OURS].runs, arms[BATCH].runs, strict=True)],
-            rng=np.random.default_rng(0),
+        final = over_seeds(
+            [a.correct.mean() - b.correct.mean() for a, b in zip(arms[OURS].runs, arms[BATCH].runs, strict=True)]
         )
         rows.append([
             name, f"{target:.1%}", number(cost), *(show_ratio(ratio_to(arms, other, OURS, target)) for other in (BATCH, TUNED, ONE)),

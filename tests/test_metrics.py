@@ -14,6 +14,7 @@ from dopr.metrics import (
     bootstrap,
     maj_at_n,
     mean_interval,
+    over_seeds,
     paired_difference,
     pass_at_k,
     proportion_interval,
@@ -220,3 +221,17 @@ def test_the_interval_of_an_evaluation_covers_the_true_accuracy():
         for name, interval in intervals.items():
             hits[name] += interval.low <= truth[name] <= interval.high
     assert all(0.84 <= hit / runs <= 0.96 for hit in hits.values()), hits
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
+def test_an_interval_over_few_seeds_covers_the_mean_as_often_as_it_says(seeds):
+    rng = np.random.default_rng(seeds)
+    found = [over_seeds(values) for values in rng.normal(0.1, 0.05, size=(4000, seeds))]
+    assert np.mean([i.low <= 0.1 <= i.high for i in found]) == pytest.approx(0.95, abs=0.012)
+
+
+def test_an_interval_over_seeds_has_students_quantile_and_stays_within_what_can_be():
+    assert over_seeds([0.10, 0.12]).low == pytest.approx(0.11 - 12.7062 * 0.01, abs=1e-4)
+    assert over_seeds([0.10, 0.12, 0.14]).low == pytest.approx(0.12 - 4.30265 * 0.02 / 3**0.5, abs=1e-5)
+    assert over_seeds([0.9, 1.0, 0.8], least=0.0).high == 1.0
+    assert over_seeds([0.4]) == Interval(0.4, -1.0, 1.0)

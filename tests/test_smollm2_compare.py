@@ -62,10 +62,21 @@ def test_one_arm_again_keeps_the_others_and_seeds_that_all_have(script: ModuleTy
 def test_the_page_has_all_arms_and_the_goal_of_large_batches(script: ModuleType, tmp_path: Path) -> None:
     old = stored()
     results = script.merged({}, {"meta": old["meta"] | {"commits": {}}, "runs": old["runs"]})
-    page = script.page_of(results, "x", "Made for a test.")
+    results["meta"]["made"] = "Made for a test."
+    script.write(results, "x")
+    page = (tmp_path / "x.md").read_text()
     assert page.count("Made for a test.") == 1
     for name in old["runs"]:
         assert f"| {name} |" in page
     final = sum(sum(run["correct"]) / len(run["correct"]) for run in old["runs"][script.LARGE]) / 3
     assert results["summary"]["targets"][-1] == pytest.approx(final - 0.01, abs=1e-4)
     assert (tmp_path / "x.svg").stat().st_size > 1000
+    assert json.loads((tmp_path / "x.json").read_text())["runs"] == old["runs"]
+
+
+@pytest.mark.parametrize("name", ["smollm2_sums", "smollm2_sums_large", "smollm2_multiples"])
+def test_the_stored_pages_are_those_of_the_stored_results(script: ModuleType, tmp_path: Path, name: str) -> None:
+    kept = ROOT / "docs" / "results"
+    script.write(json.loads((kept / f"{name}.json").read_text()), name)
+    for suffix in (".md", ".json"):
+        assert (tmp_path / f"{name}{suffix}").read_text() == (kept / f"{name}{suffix}").read_text()

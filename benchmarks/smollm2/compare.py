@@ -86,8 +86,8 @@ def arguments(task: str, arms: Iterable[str], seeds: int, output: str) -> list[s
     return [*given, "--seeds", str(seeds), "--jobs", "2", "--output", output]
 
 
-def page_of(results: dict[str, Any], name: str, made: str) -> str:
-    """The page of ``results``, which get their summary; the figure beside it."""
+def write(results: dict[str, Any], name: str) -> None:
+    """The page, its figure, and ``results``, which get their summary."""
     runs = {arm: [RunResult.from_dict(run) for run in rows] for arm, rows in results["runs"].items()}
     targets: list[float] = []
     if LARGE in runs:
@@ -99,7 +99,9 @@ def page_of(results: dict[str, Any], name: str, made: str) -> str:
         runs, reference=REFERENCE, targets=[round(goal, 4) for goal in targets], unequal=True
     )
     draw(runs, REFERENCE, TARGET / f"{name}.svg")
-    return markdown(results["summary"], results["meta"], f"{name}.svg").replace("\n\n", f"\n\n{made}\n\n", 1)
+    page = markdown(results["summary"], results["meta"], f"{name}.svg")
+    (TARGET / f"{name}.md").write_text(page.replace("\n\n", f"\n\n{results['meta']['made']}\n\n", 1))
+    (TARGET / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def main() -> None:
@@ -109,9 +111,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="batch GRPO 64 x 8, too, on a page of its own")
     parser.add_argument("--only", action="append", choices=[*ARMS, LARGE], help="run this arm alone (repeatable)")
+    parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored results")
     options = parser.parse_args()
     about = TASKS[options.task][1]
     name = f"smollm2_{options.task}" + "_large" * options.large
+    kept = TARGET / f"{name}.json"
+    if options.summarise:
+        write(json.loads(kept.read_text()), name)
+        return
     work = options.work or Path.home() / ".cache" / "dopr" / name
     arms = options.only or ARMS + [LARGE] * options.large
     command = [sys.executable, "-m", "dopr", *arguments(options.task, arms, options.seeds, str(work))]
@@ -119,7 +126,6 @@ def main() -> None:
     subprocess.run(command, env=environment, check=True)
     new = json.loads((work / "results.json").read_text())
     new["meta"]["commits"] = dict.fromkeys(new["runs"], commit())
-    kept = TARGET / f"{name}.json"
     results = merged(json.loads(kept.read_text()) if options.only and kept.exists() else {}, new)
     results["meta"]["command"] = shlex.join(["dopr", *arguments(options.task, results["runs"], options.seeds, "DIR")])
     made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}`, arm by arm "
@@ -129,8 +135,8 @@ def main() -> None:
     made += f"; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     if options.large:
         made += " The highest target is the final accuracy of batch GRPO 64 x 8 minus a point."
-    (TARGET / f"{name}.md").write_text(page_of(results, name, made))
-    kept.write_text(json.dumps(results, indent=2) + "\n")
+    results["meta"]["made"] = made
+    write(results, name)
 
 
 if __name__ == "__main__":

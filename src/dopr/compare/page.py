@@ -70,8 +70,8 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
         f"# Strategies on {meta['data']}, {meta['budget']}", "",
         f"    {meta['command']}", "",
         f"Policy {meta['model']}; {summary['seeds']} reported seeds per arm, {summary['problems']} held-out problems each. "
-        f"Before training: {summary['start']:.1%}. Intervals are 95 % bootstrap over seeds and problems; with few seeds they "
-        f"are too narrow. Costs to a target are medians over seeds with their range. {_differences_text(summary)} Learning rates: {meta['tuning']}", "",
+        f"Before training: {summary['start']:.1%}. Intervals of final accuracies are 95 % bootstrap over seeds "
+        f"and problems, those at equal rollouts or tokens Student's t over seeds. Costs to a target are medians over seeds with their range. {_differences_text(summary)} Learning rates: {meta['tuning']}", "",
     ]  # fmt: skip
     if figure:
         lines += [f"![accuracy against rollouts and against tokens]({figure})", ""]

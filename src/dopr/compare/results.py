@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.metrics import Interval, bootstrap
+from dopr.metrics import Interval, over_seeds
 from dopr.runlog import informative_share, read_events
 
 _RESAMPLES = 2000
@@ -184,7 +184,7 @@ def summarise(
 
     Each arm's ``equal`` holds its accuracy, and the difference to the reference paired by seed, where every run still
     has evaluations: at the least rollouts, and at the least tokens, that any run spent. Curves are interpolated there, and
-    the intervals are bootstraps over seeds.
+    the intervals are Student's t over seeds.
 
     Args:
         arms: Results of every arm's reported runs, in the same order of seeds.
@@ -231,9 +231,9 @@ def _at_equal(
     results: Sequence[RunResult], reference: Sequence[RunResult], column: str, spent: float
 ) -> dict[str, Any]:
     mine, theirs = (np.array([r.accuracy_at(column, spent) for r in runs]) for runs in (results, reference))
-    difference = bootstrap(mine - theirs, rng=np.random.default_rng(0))
+    difference = over_seeds(mine - theirs)
     return {
-        "accuracy": _plain(bootstrap(mine, rng=np.random.default_rng(0))), "difference": _plain(difference),
+        "accuracy": _plain(over_seeds(mine, least=0.0)), "difference": _plain(difference),
         "verdict": "reference" if results is reference else verdict(difference),
     }  # fmt: skip
 
