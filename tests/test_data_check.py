@@ -110,6 +110,16 @@ def test_overlap_with_an_evaluation_file_is_found(tmp_path):
     assert [f["where"] for f in check["findings"]] == ["line 1", "line 2"]
     assert check["against"] == {"file": "test.jsonl", "rows": 2, "same": 1, "near": 1, "least_overlap": 0.5}
     assert "test.jsonl, line 2" in check["findings"][0]["text"]
+    # Of a source with splits the test split is meant, whatever is checked, unless another is asked for.
+    (tmp_path / "both").mkdir()
+    write_jsonl(tmp_path / "both" / "train.jsonl", rows[2:])
+    write_jsonl(tmp_path / "both" / "test.jsonl", held)
+    command = ["data", "check", "train.jsonl", "--against", "both", "--json"]
+    assert json.loads(dopr(tmp_path, *command, code=1))["against"]["rows"] == 2
+    check = json.loads(dopr(tmp_path, *command, "--against-split", "train", code=1))
+    assert (check["against"]["rows"], check["against"]["same"]) == (1, 1)
+    (tmp_path / "both" / "test.jsonl").unlink()
+    assert json.loads(dopr(tmp_path, *command, code=1))["against"]["rows"] == 1
 
 
 def test_reference_solutions_are_run_against_their_tests(tmp_path):

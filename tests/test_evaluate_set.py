@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import types
 from dataclasses import asdict
@@ -115,12 +117,34 @@ def test_greedy_chunks_equal_one_evaluation(tiny, rows, reward):
 def test_other_settings_are_named_and_nothing_is_overwritten(tmp_path):
     open_folder(tmp_path / "e", asdict(SAMPLING) | {"model": "a"})
     open_folder(tmp_path / "e", asdict(SAMPLING) | {"model": "a"})
-    with pytest.raises(RunError, match="model 'a' there, 'b' now"):
+    open_folder(
+        tmp_path / "e", asdict(SAMPLING) | {"model": "c"}
+    )  # nothing was drawn yet: a corrected command may go on
+    (tmp_path / "e" / "completions.jsonl").write_text("{}\n")
+    with pytest.raises(RunError, match="model 'c' there, 'b' now"):
         open_folder(tmp_path / "e", asdict(SAMPLING) | {"model": "b"})
+    with pytest.raises(RunError, match="is a file"):
+        open_folder(tmp_path / "e" / "completions.jsonl", {})
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "evaluation.json").write_text("{}")
     with pytest.raises(RunError, match="unknown settings"):
         open_folder(tmp_path / "old", {})
+
+
+def test_an_evaluation_of_other_weights_at_the_same_place_is_refused(tmp_path):
+    shutil.copytree(tiny_policy_path(), tmp_path / "model")
+    write_jsonl(tmp_path / "p.jsonl", sums(4))
+    command = ["eval", "--model", "model", "--data", "p.jsonl", "--max-completion-length", "4", "--output", "e"]
+    dopr(tmp_path, *command)
+    assert "4 problems" in dopr(tmp_path, *command)  # as it stands
+    weights = tmp_path / "model" / "model.safetensors"
+    os.utime(weights, ns=(1, 1))  # what training it further does, among other things
+    assert "weights" in dopr(tmp_path, *command, code=2)
+
+
+def test_a_run_is_evaluated_as_it_evaluated_itself_or_not_at_all(tmp_path):
+    output = dopr(tmp_path, "eval", "--run", "nowhere", "-n", "16", "--temperature", "0.6", "--data", "x.jsonl", code=2)
+    assert "data, temperature, n would have no effect" in " ".join(output.split())
 
 
 def test_several_sets_in_one_call(tmp_path):

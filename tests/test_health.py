@@ -10,7 +10,7 @@ import pytest
 
 from dopr.runlog import read_events
 from dopr.train.health import HealthWatch, Signs
-from dopr.train.watch import Verdict
+from dopr.train.watch import ConstantWatch, Verdict
 
 FINE = Signs(rollouts=8, unscorable=0, success=0.5, mixed=1.0, length=20.0, truncated=0.05, entropy=1.0)
 
@@ -197,3 +197,20 @@ def test_exploding_length_is_named(tmp_path: Path) -> None:
         max_completion_length=24, reward=lambda completion_ids, **_: [len(c) / 24 for c in completion_ids],
     ).train()  # fmt: skip
     assert "now hit the length limit" in warned(tmp_path)["length"]
+
+
+def test_another_limit_of_constant_rounds_holds_from_the_resume_on() -> None:
+    for before, after, warns_at in ((0, 16, 16), (64, 16, 16), (16, 64, 64), (16, 0, None)):
+        watch, resumed = ConstantWatch(before, 0), ConstantWatch(after, 0)
+        watch.see(["all_wrong"])
+        resumed.load_state_dict(watch.state_dict())
+        warned = [n for n in range(2, 100) if resumed.see(["all_wrong"]) is not None]
+        assert warned[:1] == ([] if warns_at is None else [warns_at])
+    watch, resumed = ConstantWatch(4, 0), ConstantWatch(4, 0)
+    for _ in range(5):
+        watch.see(["all_wrong"])
+    resumed.load_state_dict(watch.state_dict())
+    assert [n for n in range(6, 20) if resumed.see(["all_wrong"]) is not None] == [
+        8,
+        16,
+    ]  # the same limit: each doubling

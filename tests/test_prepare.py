@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dopr.config import TrainSettings, build
-from dopr.errors import ConfigError
+from dopr.errors import ConfigError, DataError, RunError
+from dopr.generation import check_lengths
 from dopr.models import resolve_model
 from dopr.policy import load_policy
-from dopr.train.prepare import learning_rate, prepare
+from dopr.train.prepare import learning_rate, prepare, rows_per_process, run_directory
 
 SUMS = "gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1"
 
@@ -60,3 +61,29 @@ def test_the_default_learning_rate_is_lower_for_few_problems_and_a_given_one_is_
     rates = [learning_rate(default, model, problems) for problems in (2, 8, 32, 2000)]
     assert rates == [5e-5, 1e-4, 2e-4, 2e-4]
     assert learning_rate(given, model, 1) == 3e-4
+
+
+def test_prompts_that_leave_no_room_are_named() -> None:
+    model, _ = load_policy(resolve_model("tiny"))
+    context = model.config.max_position_embeddings
+    check_lengths(model, [[1], [1] * (context - 4)], 4, ["a", "b"])
+    with pytest.raises(DataError, match=f"Prompt 'b' has {context - 3:,} tokens"):
+        check_lengths(model, [[1], [1] * (context - 3)], 4, ["a", "b"])
+    with pytest.raises(DataError, match="Prompt 2 is empty"):
+        check_lengths(model, [[1], []], 4)
+
+
+def test_several_processes_share_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "a.jsonl", [f"p{i}" for i in range(50)])
+    settings = build(TrainSettings, {"data": data, "prompts_per_round": 1, "micro_batch": 4})
+    assert rows_per_process(settings) == 8
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    prepare(settings)
+    assert rows_per_process(settings) == 4  # one prompt a round all the same
+    with pytest.raises(RunError, match="--output"):
+        run_directory(settings)  # each process would make up a name
+    with pytest.raises(ConfigError, match="does not divide the 4 rows of a round for each process"):
+        prepare(build(TrainSettings, {"data": data, "prompts_per_round": 1, "micro_batch": 8}))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="3 processes cannot share the 8 rows"):
+        prepare(settings)

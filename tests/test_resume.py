@@ -261,6 +261,18 @@ def test_old_checkpoints_go_only_after_the_new_one_is_whole(tmp_path: Path, monk
     assert [p.name for p in files.checkpoints(tmp_path / "out")] == ["checkpoint-5"]
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3, 4, 5])
+def test_as_many_checkpoints_stay_as_were_asked_for(tmp_path: Path, keep: int) -> None:
+    for step in range(1, 9):
+        newest = tmp_path / f"checkpoint-{step}"
+        newest.mkdir()
+        files.seal(newest)
+        files.prune(tmp_path, newest, keep)
+        assert [p.name for p in files.checkpoints(tmp_path)] == [
+            f"checkpoint-{s}" for s in range(max(1, step - keep + 1), step + 1)
+        ]
+
+
 def test_nothing_of_ours_is_pickled_and_the_rest_is_read_by_the_restricted_unpickler(
     checkpointed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

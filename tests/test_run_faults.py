@@ -81,6 +81,20 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(run: Path, tmp_path: P
     )
 
 
+def test_a_run_that_was_killed_while_it_was_trained_further_goes_on(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["budget"] = (
+        "updates=10"  # what a resume writes before it trains; the summary is the finished run's still
+    )
+    (run / "config.json").write_text(json.dumps(config))
+    code, text = train(tmp_path, "--resume", str(run))
+    assert code == 0, text
+    assert json.loads((run / "summary.json").read_text())["spent"]["updates"] == 10
+    code, text = train(tmp_path, "--resume", str(run))
+    assert code == 2
+    assert "has spent its budget" in text
+
+
 def test_a_half_written_checkpoint_is_named_and_skipped(run: Path, tmp_path: Path) -> None:
     (run / "summary.json").unlink()
     state = run / "checkpoints" / "checkpoint-8" / "dopr_state.npz"

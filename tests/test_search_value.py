@@ -127,3 +127,14 @@ def test_nested_means_are_those_of_each_level_with_the_last_as_prior() -> None:
     got = nested_mean([(pool, np.zeros(3, np.int64), 1.0), (prompts, np.arange(3), 2.0)], "spread", 1.0)
     above = (1 * 1.0 + 3 * 0.2) / 4
     np.testing.assert_allclose(got, [(2 * above + 2 * 0.9) / 4, above, (2 * above + 6 * 0.1) / 8], rtol=1e-6)
+
+
+def test_a_group_that_ends_mixed_without_a_success_was_no_search() -> None:
+    selector = dopr()
+    before = selector._searches.rates(np.arange(4))
+    assert selector.review("p0", [0.2, 0.5]).action == "keep"
+    selector.tell("p0", [0.2, 0.5])  # partial credit
+    np.testing.assert_array_equal(selector._searches.rates(np.arange(4)), before)
+    assert selector._searches.in_vain[0] == 0
+    selector.tell("p4", [0.2, 0.2, 0.2, 0.5])  # here one began
+    assert selector._searches.in_vain[0] == 1

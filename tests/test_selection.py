@@ -885,7 +885,7 @@ def test_a_broken_state_file_is_named(tmp_path: Path) -> None:
         ({"candidates": 0}, "candidates is 0"),
         ({"replay": -1}, "replay is -1; it must be at least 0"),
         ({"memory": 0}, "memory is 0"),
-        ({"wrong_cap": 4}, "wrong_cap is 4, below the group size 8"),
+        ({"wrong_cap": 1}, "wrong_cap is 1, below the chunk of 2"),
         (
             {"candidates": 31},
             "candidate batch of 31 prompts cannot be drawn from a pool of 30. Set --candidates to at most 30",
@@ -937,3 +937,14 @@ def test_unknown_strategies_options_ids_and_labels_are_refused() -> None:
     for labels in ([0, 1], [0, 1, 5], [0, -1, 1]):
         with pytest.raises(ConfigError, match="Cluster labels must have shape"):
             dopr(3, clusters=2).set_features(None, np.array(labels))
+
+
+def test_caps_are_measured_by_the_chunk_that_the_strategy_begins_with() -> None:
+    assert make_selector("dopr", ids(20), SelectorConfig(right_cap=4, wrong_cap=4)).rollouts.right_cap == 4
+    for name, config in (
+        ("uniform", {"right_cap": 4}),
+        ("dopr", {"wrong_cap": 1}),
+        ("dopr", {"chunk": 4, "right_cap": 2}),
+    ):
+        with pytest.raises(ConfigError, match="below the chunk of"):
+            make_selector(name, ids(20), SelectorConfig(**config))

@@ -274,6 +274,9 @@ def test_one_shot_stays_with_its_prompts() -> None:
     assert [p.prompt_id for p in filled.ask()] == first
     with pytest.raises(ConfigError, match="'p99' is not in this selector's pool"):
         build("one-shot", ids(20), {"prompts": ["p99"]})
+    with pytest.raises(ConfigError, match="names 2 prompts, but a round has 1"):
+        build("one-shot", ids(20), {"prompts": ["p1", "p2"]})
+    assert [pick.rollouts for pick in build("one-shot", ids(20), {}, chunk=2).ask()] == [2]
     with pytest.raises(ConfigError, match="names a prompt twice"):
         build("one-shot", ids(20), {"prompts": ["p1", "p1"]}, prompts_per_round=2)
 

@@ -350,6 +350,8 @@ def test_bad_arguments_say_what_to_do(tmp_path: Any) -> None:
         trainer(tmp_path, data=trl_kit.Dataset.from_list([{"prompt": "a", "id": "1"}, {"prompt": "b", "id": "1"}]))
     with pytest.raises(ConfigError, match="no option 'volatilty'"):
         trainer(tmp_path, dopr_options={"volatilty": "within"})
+    with pytest.raises(ConfigError, match="dopr_memory is 4"):
+        trainer(tmp_path, dopr_memory=4)
     with pytest.raises(ConfigError, match="streaming"):
         trainer(tmp_path, data=trl_kit.pool().to_iterable_dataset())
 
@@ -369,3 +371,55 @@ def test_the_dynamic_sampling_filter_refills_dropped_groups(tmp_path: Any) -> No
         assert len(event["picks"]) > 2 or all(p["outcome"] == "mixed" for p in event["picks"])
     assert t.spent.rollouts == 4 * t.spent.prompts > 16
     assert [e["round"] for e in read_events(tmp_path / "out")] == [1, 2]
+
+
+def test_cut_off_completions_cost_tokens_although_they_are_masked(tmp_path: Any) -> None:
+    """TRL zeroes their mask; a budget in tokens must end all the same."""
+    t = trainer(tmp_path, max_steps=3, max_completion_length=4, mask_truncated_completions=True)
+    t.train()
+    events = [e for e in read_events(tmp_path / "out") if e["kind"] == "round"]
+    lengths = [p["tokens"] for e in events for p in e["picks"]]
+    assert t.spent.tokens == sum(lengths)
+    assert (
+        0.9 * 4 * t.spent.rollouts <= t.spent.tokens <= 4 * t.spent.rollouts
+    )  # a random policy ends one in 258 tokens
+
+
+def test_the_share_cut_off_is_that_of_the_whole_round(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = trainer(tmp_path, reward=lambda completions, **_: [0.0] * len(completions), max_steps=1, dopr_chunk=2, dopr_wrong_cap=6,
+                dopr_options={"search": False})  # fmt: skip
+    shares, seen = iter([1.0, 0.5, 0.0]), []
+    monkeypatch.setattr(t, "captured_cut_off", lambda: next(shares))
+    see = t.health.see_round
+    monkeypatch.setattr(t.health, "see_round", lambda signs: seen.append(signs.truncated) or see(signs))
+    t.train()
+    assert seen == [0.5]
+
+
+def test_a_selector_of_other_prompts_is_refused(tmp_path: Any) -> None:
+    from dopr.selection import SelectorConfig
+
+    config = SelectorConfig(group_size=4, candidates=20)
+    ids = [f"p{i}" for i in range(40)]
+    for wrong in (ids[::-1], ids[:39], range(39)):
+        with pytest.raises(ConfigError, match=r"other prompts|of 39 prompts"):
+            trainer(tmp_path, extra={"selector": make_selector("dopr", wrong, config)})
+    two = SelectorConfig(group_size=4, candidates=20, prompts_per_round=2)
+    with pytest.raises(ConfigError, match="chooses 2 of 40"):
+        trainer(tmp_path, extra={"selector": make_selector("dopr", ids, two)})
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_features_of_a_policy_with_adapters_cost_no_logits_either() -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    from dopr.train.features import hidden_features
+
+    plain = trl_kit.random_policy()
+    asked = []
+    plain.register_forward_pre_hook(
+        lambda module, args, kwargs: asked.append(kwargs.get("logits_to_keep")), with_kwargs=True
+    )
+    expected = hidden_features(plain, [[3, 4], [5]], 256, 0)
+    adapted = peft.get_peft_model(plain, peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"]))
+    np.testing.assert_allclose(hidden_features(adapted, [[3, 4], [5]], 256, 0), expected, atol=1e-6)
+    assert asked == [1, 1]

@@ -30,11 +30,12 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make ``folder`` ready for an evaluation with ``settings``, new or continued.
 
     Raises:
-        RunError: it holds an evaluation with other settings; they are named. Or it holds something else.
+        RunError: it holds completions that were drawn with other settings; they are named. Or it holds something else.
     """
     path = folder / SETTINGS
     wanted = json.loads(json.dumps(settings))
-    if path.exists():
+    completions = folder / COMPLETIONS
+    if path.exists() and completions.exists() and completions.stat().st_size:
         stored = read_json(path)
         other = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
         if other:
@@ -44,8 +45,10 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
                 "to go on with it."
             )
         return
-    if (folder / SUMMARY).exists() or (folder / COMPLETIONS).exists():
+    if not path.exists() and ((folder / SUMMARY).exists() or completions.exists()):
         raise RunError(f"{folder} holds an evaluation of unknown settings. Give another --output, or remove it.")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"The output {folder} is a file. Give a directory as --output.")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, dict(settings))
 

@@ -108,7 +108,7 @@ def generate(
     if not prompts:
         return []
     prompt_ids = tokenize(tokenizer, prompts)
-    _check_lengths(model, prompt_ids, sampling.max_new_tokens)
+    check_lengths(model, prompt_ids, sampling.max_new_tokens)
     stops = _stop_tokens(model, tokenizer)
     config = _generation_config(sampling, tokenizer, stops)
     device = next(model.parameters()).device
@@ -158,14 +158,22 @@ def tokenize(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
     return ids
 
 
-def _check_lengths(model: Any, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def check_lengths(
+    model: Any, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int, names: Sequence[str] | None = None
+) -> None:
+    """Refuse prompts that are empty or leave no room for the completion in the model's context.
+
+    Raises:
+        DataError: which prompt, by its name in ``names`` or its position, and why.
+    """
     context = getattr(model.config, "max_position_embeddings", None)
-    for position, tokens in enumerate(prompt_ids, start=1):
+    for position, tokens in enumerate(prompt_ids):
+        name = position + 1 if names is None else repr(names[position])
         if not tokens:
-            raise DataError(f"Prompt {position} is empty: it has no token to start from. Remove it, or give it text.")
+            raise DataError(f"Prompt {name} is empty: it has no token to start from. Remove it, or give it text.")
         if context is not None and len(tokens) + max_new_tokens > context:
             raise DataError(
-                f"Prompt {position} has {len(tokens):,} tokens; with up to {max_new_tokens:,} new ones that is more "
+                f"Prompt {name} has {len(tokens):,} tokens; with up to {max_new_tokens:,} new ones that is more "
                 f"than the model's context of {context:,}. Lower the completion limit, or remove the longest prompts."
             )
 

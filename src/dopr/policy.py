@@ -13,7 +13,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def load_policy(path: str | Path, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
+def load_policy(
+    path: str | Path, *, dtype: str = "auto", device: str | None = None, trainable: bool = False
+) -> tuple[Any, Any]:
     """Load a causal language model for generation or training, and its tokenizer.
 
     Code that a checkpoint brings along is never run (``trust_remote_code`` stays off).
@@ -21,6 +23,7 @@ def load_policy(path: str | Path, *, dtype: str = "auto", device: str | None = N
     Args:
         path: a directory with config.json, weights and tokenizer; a PEFT adapter directory (adapter_config.json), whose
             base model is loaded too; or an ``org/name`` on the Hub.
+        trainable: whether an adapter's own weights are to be trained further; they are frozen otherwise.
         dtype: one of :data:`DTYPES`; ``auto`` is float32 on a CPU and the checkpoint's own elsewhere.
         device: such as ``cpu`` or ``cuda:1``; None takes the first GPU, if there is one.
 
@@ -43,7 +46,7 @@ def load_policy(path: str | Path, *, dtype: str = "auto", device: str | None = N
     if directory.exists():
         name = str(directory)
         adapter = _local_adapter(directory)
-        model = _load_adapter(directory, adapter, dtype) if adapter is not None else _load_model(name, dtype)
+        model = _load_adapter(directory, adapter, dtype, trainable) if adapter is not None else _load_model(name, dtype)
         tokenizer = _load_tokenizer(name, fallback=None if adapter is None else adapter)
     elif _HUB_NAME.fullmatch(name):
         model = _load_model(name, dtype)
@@ -140,7 +143,7 @@ def _load_model(name: str, dtype: str) -> Any:
     return model
 
 
-def _load_adapter(directory: Path, base: str, dtype: str) -> Any:
+def _load_adapter(directory: Path, base: str, dtype: str, trainable: bool) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -154,7 +157,7 @@ def _load_adapter(directory: Path, base: str, dtype: str) -> Any:
             f"{str(directory)!r} is a PEFT adapter for the base model {base!r}, which cannot be loaded. {error}"
         ) from error
     try:
-        return PeftModel.from_pretrained(model, str(directory))
+        return PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
     except Exception as error:  # as for a whole model
         raise _unloadable(str(directory), error) from error
 

@@ -19,6 +19,7 @@ def data() -> None:
 @data.command()
 @click.argument("file")
 @click.option("--against", metavar="FILE", help="Problems that must not be among them, such as an evaluation set.")
+@click.option("--against-split", metavar="SPLIT", help="Its split, where it has several; default: test.")
 @click.option("--reward", default="auto", show_default=True, help="Verifier that every gold must pass.")
 @click.option("--split", default="train", show_default=True, help="Split, for sources that have several.")
 @click.option("--prompt-column", help="Column with the prompt; default: found by its usual names.")
@@ -36,7 +37,7 @@ def data() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead.")
 def check(
-    file: str, against: str | None, reward: str, split: str, prompt_column: str | None, answer_column: str | None,
+    file: str, against: str | None, against_split: str | None, reward: str, split: str, prompt_column: str | None, answer_column: str | None,
     id_column: str | None, max_characters: int, overlap: float, show: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Check a problem file: ids, repeats, golds against their own verifier, lengths, overlap with another file.
@@ -51,7 +52,7 @@ def check(
             click.echo(f"{stage} ...", err=True)
 
     result = data_check.check_data(
-        file, against=against, reward=reward, names=Names(prompt=prompt_column, answer=answer_column, ident=id_column),
+        file, against=against, against_split=against_split, reward=reward, names=Names(prompt=prompt_column, answer=answer_column, ident=id_column),
         split=split, most_characters=max_characters, least_overlap=overlap, progress=progress,
     )  # fmt: skip
     click.echo(data_check.as_json(result) if as_json else _text(result, show))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from dopr.config import EvalSettings, TrainSettings, build
-from dopr.errors import RunError
+from dopr.errors import ConfigError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
 from dopr.evaluate_set import evaluate_set, open_folder, write_summary
 from dopr.generation import Completion, Prompt, generate
@@ -29,6 +29,7 @@ from dopr.train.scoring import CombinedReward
 if TYPE_CHECKING:
     from dopr.tasks.rewards import RewardFunction
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 _KNOWN_LENGTH = (
     4096  # most tokens of a completion on a known set, unless the context is too short or another is asked for
 )
@@ -57,6 +58,7 @@ def run_command(settings: EvalSettings) -> None:
     jobs = [(one, _sampling(one, model), _folder(settings, one, len(sets) > 1)) for one in sets]
     for one, sampling, folder in jobs:  # what cannot be is refused before anything is generated
         tries(settings.k or None, sampling.n)
+        to_rows(one.problems, **_shape(one, model))
         if folder is not None:
             open_folder(folder, _identity(one, sampling, model))
     summaries: dict[str, dict[str, Any]] = {}
@@ -78,8 +80,23 @@ def run_command(settings: EvalSettings) -> None:
             console.print(f"Written: {path}", highlight=False, soft_wrap=True)
 
 
+#: What --run leaves to be chosen; all else is as the run evaluated itself.
+_BESIDE_RUN = ("run", "k", "output", "dtype", "device", "backend", "reward_timeout")
+
+
 def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     """The final checkpoint of a run on the run's own held-out problems, drawn as the run drew them."""
+    plain = EvalSettings()
+    ignored = [
+        f.name
+        for f in fields(settings)
+        if f.name not in _BESIDE_RUN and getattr(settings, f.name) != getattr(plain, f.name)
+    ]
+    if ignored:
+        raise ConfigError(
+            f"--run repeats the run's own evaluation, so {', '.join(ignored)} would have no effect. Leave it out, or evaluate the checkpoint "
+            f"with --model {run}/checkpoints/final --data ..."
+        )
     prepared = prepare(build(TrainSettings, read_config(Path(run))["settings"]))
     if not prepared.held_out:
         raise RunError(
@@ -89,7 +106,10 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     stored = read_config(Path(run))["resolved"]["sampling"]
     sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling)})
     tries(settings.k or None, sampling.n)
-    model = _Model(replace(settings, model=f"{run}/checkpoints/final"))
+    checkpoint = f"{run}/checkpoints/final"
+    if settings.output:
+        open_folder(Path(settings.output), asdict(sampling) | {"model": checkpoint, "weights": _weights(checkpoint)})
+    model = _Model(replace(settings, model=checkpoint))
     if model.policy is None:
         raise RunError(
             "A run is evaluated again with its own backend. Leave out --backend vllm, or use --model and --data."
@@ -104,7 +124,7 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     _show(
         console,
         evaluation.summary(settings.k or None),
-        f"{run}/checkpoints/final on {prepared.held_out_from}",
+        f"{checkpoint} on {prepared.held_out_from}",
         sampling,
     )
     if settings.output:
@@ -217,11 +237,25 @@ def _shape(one: _Set, model: _Model) -> dict[str, Any]:
 def _identity(one: _Set, sampling: Sampling, model: _Model) -> dict[str, Any]:
     """What must not change for an evaluation to go on."""
     settings = one.settings
-    digest = hashlib.sha256(json.dumps([[p.id, p.prompt, p.answer] for p in one.problems]).encode()).hexdigest()
+    problems = [[p.id, p.prompt, p.answer, p.extra.get("tests")] for p in one.problems]
+    digest = hashlib.sha256(json.dumps(problems, default=str).encode()).hexdigest()
     return _shape(one, model) | asdict(sampling) | {
-        "model": settings.model, "source": settings.data, "problems": digest[:16], "reward": list(one.reward_names),
+        "model": settings.model, "weights": _weights(settings.model), "source": settings.data, "problems": digest[:16], "reward": list(one.reward_names),
         "reward_weight": list(settings.reward_weight), "dtype": settings.dtype, "backend": settings.backend,
     }  # fmt: skip
+
+
+def _weights(model: str) -> str | None:
+    """Changes when the weights in a local directory do, as those of a run's checkpoint that was trained further."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    stats = [
+        (file.name, (s := file.stat()).st_size, s.st_mtime_ns)
+        for file in sorted(folder.iterdir())
+        if file.suffix in _WEIGHTS
+    ]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
 
 
 def _evaluate_set(one: _Set, sampling: Sampling, model: _Model, folder: Path | None, console: Console) -> Evaluation:

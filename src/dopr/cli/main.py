@@ -134,6 +134,10 @@ def main() -> None:
     except DoprError as error:
         click.echo(f"dopr: {error}", err=True)
         sys.exit(2)
+    except OSError as error:  # a path that cannot be read or written; where more is known a DoprError says it
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        click.echo(f"dopr: {what}. Check that the path exists and may be written.", err=True)
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("dopr: interrupted.", err=True)
         sys.exit(130)

@@ -32,6 +32,8 @@ def run_replay(
     limit = Budget.parse(budget)
     if limit.unit != "rollouts":
         raise ConfigError(f"A replay spends rollouts only, so its budget cannot be {budget!r}. Give rollouts=N.")
+    if limit.limit < 1:
+        raise ConfigError(f"The budget {budget!r} is less than one rollout. Give rollouts=N with N of at least 1.")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; it must be at least 1.")
     names = [n.strip() for text in strategies for n in text.split(",") if n.strip()]
@@ -40,6 +42,8 @@ def run_replay(
         check_strategy(name)
     if output is not None and not Path(output).absolute().parent.is_dir():
         raise RunError(f"The folder of {output} does not exist. Make it first, or give another --output.")
+    if output is not None and Path(output).is_dir():
+        raise RunError(f"The output {output} is a directory. Give a file, such as {output}/replay.json.")
     trace = read_trace(source)
     console = Console()
 

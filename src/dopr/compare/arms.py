@@ -136,10 +136,10 @@ def _make_arm(name: str, family: str, settings: CompareSettings) -> Arm:
     make_options(cls, options)
     if options:
         overrides["option"] = options
-    if "learning_rate" in overrides:
-        return Arm(name=name, family=family, settings=overrides, rates=(float(overrides["learning_rate"]),))
     common = common_settings(settings)
     built = build(TrainSettings, common, overrides)  # refuses what is no setting of a run
+    if "learning_rate" in overrides:
+        return Arm(name=name, family=family, settings=overrides, rates=(float(overrides["learning_rate"]),))
     base = settings.learning_rates
     if not base:
         if not is_tiny_name(settings.model) and not settings.lora:

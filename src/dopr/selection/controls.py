@@ -73,16 +73,19 @@ class OneShot(Selector):
         named = [self._row(str(prompt)) for prompt in self.options.prompts]
         if len(set(named)) < len(named):
             raise ConfigError(f"prompts names a prompt twice: {', '.join(self.options.prompts)}. Name each once.")
+        if len(named) > config.prompts_per_round:
+            raise ConfigError(
+                f"prompts names {len(named)} prompts, but a round has {config.prompts_per_round}. Set --prompts-per-round to {len(named)}."
+            )
         others = (int(row) for row in self.rng.permutation(len(ids)) if row not in named)
-        rows = named[: config.prompts_per_round]
-        self.fixed = np.array([*rows, *(next(others) for _ in range(config.prompts_per_round - len(rows)))], np.int64)
+        self.fixed = np.array([*named, *(next(others) for _ in range(config.prompts_per_round - len(named)))], np.int64)
 
     def ask(self, exclude: Collection[int] = ()) -> list[Pick]:
         """The fixed prompts."""
         self.round += 1
         self.candidate_rows = self.fixed[~np.isin(self.fixed, list(exclude))]
         self.candidate_scores = self.score(self.candidate_rows)
-        return [Pick(self._id(int(row)), int(row), self.config.group_size, 1.0) for row in self.candidate_rows]
+        return [Pick(self._id(int(row)), int(row), self.rollouts.chunk, 1.0) for row in self.candidate_rows]
 
     def score(self, rows: Rows) -> Floats:
         """Equal scores."""

@@ -121,10 +121,13 @@ class Dopr(Selector):
         """Learn from a finished group; a success solves its prompt and unlocks its cluster."""
         row = self._row(prompt_id)
         cluster = int(self.labels[row])
-        right = [self.is_success(reward) for reward in scorable_rewards(rewards)]
+        known = scorable_rewards(rewards)
+        right = [self.is_success(reward) for reward in known]
         found = True in right
         failures = right.index(True) if found else len(right)
-        if self._searching and failures >= self.rollouts.chunk and self._locked(row, failures):
+        # With partial credit a group may end mixed without a success, and without a search.
+        began = failures >= self.rollouts.chunk and not is_mixed(known[: self.rollouts.chunk])
+        if self._searching and began and self._locked(row, failures):
             self._searches.learn(cluster, found)
         group = super().tell(prompt_id, rewards, answers)
         if group is not None and found:

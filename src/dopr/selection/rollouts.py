@@ -49,7 +49,7 @@ class SequentialRollouts:
     chunk`` is the plain fixed-size group.
 
     Attributes:
-        chunk: Rollouts per request, the group size G.
+        chunk: Rollouts per request. Caps are met in whole chunks: with chunks of 3 and a cap of 8 a group ends at 6.
         wrong_cap: Most rollouts of an all-wrong group.
         right_cap: Most rollouts of an all-right group.
     """
@@ -64,5 +64,4 @@ class SequentialRollouts:
         if not scorable or is_mixed(rewards):
             return KEEP
         cap = self.right_cap if scorable[0] >= top else self.wrong_cap
-        # Whole chunks only: the trainer generates in groups of G.
         return Review("more", self.chunk) if len(rewards) + self.chunk <= cap else KEEP

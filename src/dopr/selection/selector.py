@@ -68,7 +68,7 @@ class Selector(ABC):
     def __init__(self, ids: Sequence[str] | range, config: SelectorConfig, options: Any = None) -> None:
         self.ids, self.config = ids, config
         self.options: Any = self.Options() if options is None else options
-        k, g = config.prompts_per_round, config.group_size
+        k = config.prompts_per_round
         candidates = k if self.takes_all_candidates else config.candidates or min(128, len(ids))
         for what, flag, size in (("candidate batch", "--candidates", candidates), ("round", "--prompts-per-round", k)):
             if size > len(ids):
@@ -85,10 +85,7 @@ class Selector(ABC):
         self.rng = np.random.default_rng([config.seed, 0xD0])
         self.round = 0
         self.scale = RewardScale()
-        chunk = config.chunk or min(self.default_chunk or g, g)
-        self.rollouts = SequentialRollouts(
-            chunk=chunk, wrong_cap=config.wrong_cap or max(g, chunk), right_cap=config.right_cap or chunk
-        )
+        self.rollouts = self.rollouts_of(config)
         self.n_replay = self.default_replay if config.replay is None else config.replay
         updates = config.replay_updates
         self.replay_updates = 0 if not self.n_replay else self.default_replay_updates if updates is None else updates
@@ -96,6 +93,25 @@ class Selector(ABC):
         self._metadata: dict[str, Sequence[Any]] = {}
         self.candidate_rows: Rows = np.empty(0, np.int64)
         self.candidate_scores: Floats = np.empty(0)
+
+    @classmethod
+    def rollouts_of(cls, config: SelectorConfig) -> SequentialRollouts:
+        """The chunk and the caps of this strategy's groups.
+
+        Raises:
+            ConfigError: A cap below the chunk that a group begins with.
+        """
+        chunk = config.chunk or min(cls.default_chunk or config.group_size, config.group_size)
+        for name, cap in (("wrong_cap", config.wrong_cap), ("right_cap", config.right_cap)):
+            if cap is not None and cap < chunk:
+                raise ConfigError(
+                    f"{name} is {cap}, below the chunk of {chunk} rollouts that a group begins with; make it at least that."
+                )
+        return SequentialRollouts(
+            chunk=chunk,
+            wrong_cap=config.wrong_cap or max(config.group_size, chunk),
+            right_cap=config.right_cap or chunk,
+        )
 
     @property
     def searches_base(self) -> bool:

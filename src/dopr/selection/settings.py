@@ -72,11 +72,6 @@ class SelectorConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}; it must be at least {least}.")
-        start, what = (self.group_size, "group size") if self.chunk is None else (self.chunk, "chunk")
-        for name in ("wrong_cap", "right_cap"):
-            value = getattr(self, name)
-            if value is not None and value < start:
-                raise ConfigError(f"{name} is {value}, below the {what} {start}; make it at least that.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
 from dopr.tasks.code_verifier import read_tests
+from dopr.tasks.known_sets import KNOWN_SETS
 from dopr.tasks.math_equal import reading
 from dopr.tasks.overlap import overlaps, words_of
 from dopr.tasks.problems import Problem, prompt_id
@@ -80,6 +81,7 @@ def check_data(
     source: str,
     *,
     against: str | None = None,
+    against_split: str | None = None,
     reward: str = "auto",
     names: col.Names | None = None,
     split: str = "train",
@@ -92,7 +94,8 @@ def check_data(
 
     Args:
         source: file, directory or hub name, as for training.
-        against: problems that must not be among them, an evaluation set as a rule.
+        against: problems that must not be among them, an evaluation set as a rule; also a known set by its name (``math500``).
+        against_split: its split; by default ``test`` where it has one, else ``split``.
         reward: verifier of the golds; ``auto`` chooses as training does.
         names: the columns, where they are not to be looked up.
         split: for sources with splits.
@@ -120,7 +123,8 @@ def check_data(
     other: dict[str, Any] = {}
     if against is not None:
         progress(f"comparing with {against}")
-        other = _against(problems, places, texts, against, split, least_overlap, findings)
+        other_rows = _rows_against(against, against_split, split)
+        other = _against(problems, places, texts, against, other_rows, least_overlap, findings)
     order = list(KINDS)
     sizes = np.array([len(text) for text in texts] or [0])
     return DataCheck(
@@ -137,6 +141,19 @@ def _rows(source: str, split: str) -> list[Row]:
     from dopr.tasks.hub import read_hub
 
     return read_hub(source, split=split)
+
+
+def _rows_against(against: str, wanted: str | None, split: str) -> list[Row]:
+    """What a file must not share problems with is its test split as a rule, whatever split is checked."""
+    if against in KNOWN_SETS and not Path(against).exists():
+        known = KNOWN_SETS[against]
+        return _rows(known.hub, wanted or known.split)
+    if wanted is not None:
+        return _rows(against, wanted)
+    try:
+        return _rows(against, "test")
+    except DataError:
+        return _rows(against, split)
 
 
 def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding]) -> tuple[list[Problem], list[str]]:
@@ -234,10 +251,9 @@ def _extraction(rows: Sequence[Row], answer: str | None) -> dict[str, int]:
 
 
 def _against(
-    problems: Sequence[Problem], places: Sequence[str], texts: Sequence[str], against: str, split: str, least: float,
+    problems: Sequence[Problem], places: Sequence[str], texts: Sequence[str], against: str, rows: Sequence[Row], least: float,
     findings: list[Finding],
 ) -> dict[str, Any]:  # fmt: skip
-    rows = _rows(against, split)
     chosen = col.choose(rows, against, col.Names(), require_answer=False)
     others, other_places = _problems(rows, chosen, [])
     other_texts = [_text(p.prompt) for p in others]

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import is_peft_model
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
 class BasePolicy:
     """Puts the parameters from before training in place for a while.
 
-    A model with adapters has them switched off for it. Of another one a copy of the trained parameters is kept in main memory.
+    A copy of the trained parameters, of adapters alone where there are any, is kept in main memory. (Switching adapters off would not do:
+    they may have been trained before.)
 
     Args:
         trainer: Before its first update, and before a checkpoint is loaded into its model.
@@ -28,22 +28,17 @@ class BasePolicy:
 
     def __init__(self, trainer: DoPRTrainer, *, wanted: bool) -> None:
         self._trainer = trainer
-        self._adapted = is_peft_model(trainer.model)
         sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
         served = trainer.use_vllm or trainer.use_transformers_continuous_batching
         self.available = wanted and not served and not sharded
         self._kept: list[torch.Tensor] = []
-        if self.available and not self._adapted:
+        if self.available:
             self._kept = [p.detach().to("cpu", copy=True) for p in trainer.model.parameters() if p.requires_grad]
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """The trainer's model answers as the base policy inside; its own parameters come back unchanged."""
         model: Any = self._trainer.accelerator.unwrap_model(self._trainer.model_wrapped)
-        if self._adapted:
-            with model.disable_adapter():
-                yield
-            return
         trained = [p for p in model.parameters() if p.requires_grad]
         now = [p.data for p in trained]
         for parameter, kept in zip(trained, self._kept, strict=True):

@@ -27,6 +27,10 @@ def eval_event(evaluation: Evaluation) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: Why a run ends that is finished.
+SPENT = "budget spent"
+
+
 class RunCallback(TrainerCallback):
     """Ends the run at its budget or target, evaluates along the way, and stops cleanly on the first Ctrl-C.
 
@@ -49,7 +53,7 @@ class RunCallback(TrainerCallback):
             budget, evaluations, measure, target, progress,
         )  # fmt: skip
         self.trainer: DoPRTrainer | None = None  # set once the trainer exists
-        self.reason = "budget spent"
+        self.reason = "max_steps reached"  # what TRL ends at by itself
         self._interrupted = False
         self._done = 0
 
@@ -80,7 +84,7 @@ class RunCallback(TrainerCallback):
         interrupted, due, spent = trainer.any_process(self._interrupted, due, share >= 1)
         control.should_save |= due
         if spent:
-            control.should_training_stop = True
+            control.should_training_stop, self.reason = True, SPENT
         elif interrupted:
             control.should_training_stop = control.should_save = True
             self.reason = "interrupted"

@@ -39,14 +39,16 @@ STATE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError, Ove
 
 Window = list[dict[str, Any]]
 
-#: The settings that enter choices, rewards or updates. Whatever else changes, a resumed run ends the same.
+#: The settings that enter choices, rewards or updates. What rewards are computed by is not among them, nor what TRL may add.
 SETTINGS = (
     "seed", "num_generations", "prompts_per_round", "per_device_train_batch_size", "gradient_accumulation_steps",
     "steps_per_generation", "num_iterations", "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "bf16", "fp16", "loss_type", "beta",
     "epsilon", "epsilon_high", "delta", "scale_rewards", "reward_weights", "multi_objective_aggregation",
     "importance_sampling_level", "mask_truncated_completions", "top_entropy_quantile", "entropy_coef", "temperature",
-    "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_length", "sync_ref_model", "dopr_strategy",
+    "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "chat_template_kwargs", "max_completion_length",
+    "disable_dropout", "sync_ref_model", "ref_model_sync_steps", "ref_model_mixup_alpha", "use_bias_correction_kl", "off_policy_mask_threshold",
+    "dopr_strategy",
     "dopr_candidates", "dopr_chunk", "dopr_wrong_cap", "dopr_right_cap", "dopr_replay", "dopr_replay_updates", "dopr_memory", "dopr_replay_weight",
     "dopr_features", "dopr_options",
 )  # fmt: skip
@@ -113,7 +115,7 @@ def prune(folder: Path, newest: Path, keep: int, best: str | None = None) -> Non
     """Remove what is older than the ``keep`` newest sealed checkpoints up to ``newest``, but never ``best``."""
     older = [p for p in checkpoints(folder) if _step_of(p) < _step_of(newest)]
     sealed = [p for p in older if (p / SEAL).exists()]
-    spared = {*sealed[len(sealed) - keep + 1 :]} if keep > 1 else set()
+    spared = {*sealed[max(0, len(sealed) - keep + 1) :]} if keep > 1 else set()
     for checkpoint in older:
         if checkpoint not in spared and not (best and Path(best).name == checkpoint.name):
             unseal(checkpoint)  # a removal cut short must not look whole

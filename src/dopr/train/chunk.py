@@ -26,6 +26,8 @@ class Chunk:
     picks: torch.Tensor  # (world rows,)
     rewards: torch.Tensor  # (world rows, functions)
     answers: list[str]  # of all processes' rows
+    lengths: list[int]  # tokens generated, the same way
+    cut_off: float  # share of these rows that reached the length limit
     group_size: int  # TRL's advantages hold for groups of this many rows in a row
     search: bool  # without what had failed
     base: bool  # drawn by the policy as it was before training

@@ -121,10 +121,17 @@ class DoPRConfig(GRPOConfig):
                 f"dopr_probe is {self.dopr_probe} and dopr_probe_every {self.dopr_probe_every}; use 0 or more prompts, every 1 or "
                 "more updates."
             )
-        make_options(check_strategy(self.dopr_strategy), self.options)
+        strategy = check_strategy(self.dopr_strategy)
+        make_options(strategy, self.options)
         if not 0 <= self.dopr_stop_unscorable <= 1:
             raise ConfigError(f"dopr_stop_unscorable is {self.dopr_stop_unscorable}; it is a share between 0 and 1.")
-        self.selector_config()  # reject impossible values before any model is loaded
+        strategy.rollouts_of(self.selector_config())  # reject impossible values before any model is loaded
+        replayed = strategy.default_replay if self.dopr_replay is None else self.dopr_replay
+        if self.dopr_memory < replayed:
+            raise ConfigError(
+                f"dopr_memory is {self.dopr_memory}, so there would never be the {replayed} successes that a replay update takes. Make it at "
+                f"least {replayed}, or lower dopr_replay."
+            )
 
     @property
     def options(self) -> dict[str, Any]:

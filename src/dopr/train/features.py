@@ -33,7 +33,8 @@ def hidden_features(model: Any, prompt_ids: Sequence[Sequence[int]], pad_id: int
     model.eval()
     device = next(model.parameters()).device
     # The vocabulary projection is not needed; where the model allows, it is computed for one position only.
-    cheap = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter hands arguments on
+    cheap = {"logits_to_keep": 1} if "logits_to_keep" in signature(inner.forward).parameters else {}
     with torch.no_grad():
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]

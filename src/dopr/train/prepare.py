@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,6 +132,16 @@ def prompts_per_round(settings: TrainSettings) -> int:
     return settings.prompts_per_round
 
 
+def processes() -> int:
+    """How many processes train together: torchrun and accelerate say so in the environment."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rows_per_process(settings: TrainSettings) -> int:
+    """Rollouts of a plain round that each process holds."""
+    return prompts_per_round(settings) * (8 if settings.group_size is None else settings.group_size) // processes()
+
+
 def _check_batch(settings: TrainSettings) -> None:
     """Group size against the rows of a round, before TRL is imported to say the same less clearly."""
     group = 8 if settings.group_size is None else settings.group_size
@@ -140,10 +151,16 @@ def _check_batch(settings: TrainSettings) -> None:
             f"The group size {group} does not divide the generation batch of {rows} rows: a round must hold whole "
             f"groups. Set --group-size to a divisor of {rows}, or leave generation_batch_size out."
         )
-    if settings.micro_batch is not None and (settings.micro_batch < 1 or rows % settings.micro_batch):
+    if rows % processes():
         raise ConfigError(
-            f"A micro batch of {settings.micro_batch} rows does not divide the {rows} rows of a round "
-            f"({prompts_per_round(settings)} prompts x {group} rollouts). Set --micro-batch to a divisor of {rows}."
+            f"{processes()} processes cannot share the {rows} rows of a round ({prompts_per_round(settings)} prompts x {group} rollouts). Set "
+            f"--prompts-per-round or --group-size so that {processes()} divides their product."
+        )
+    mine, shared = rows // processes(), " for each process" if processes() > 1 else ""
+    if settings.micro_batch is not None and (settings.micro_batch < 1 or mine % settings.micro_batch):
+        raise ConfigError(
+            f"A micro batch of {settings.micro_batch} rows does not divide the {mine} rows of a round{shared} "
+            f"({prompts_per_round(settings)} prompts x {group} rollouts). Set --micro-batch to a divisor of {mine}."
         )
 
 
@@ -240,7 +257,7 @@ def learning_rate(settings: TrainSettings, model: Any, problems: int) -> float:
         return settings.learning_rate
     if is_tiny(model):
         rate = 2e-4
-    elif settings.lora:
+    elif settings.lora or hasattr(model, "get_base_model"):  # new adapters, or a checkpoint that is one
         rate = 2e-5
     else:
         rate = 5e-6 if model.num_parameters() < _LARGE else 1e-6
@@ -266,6 +283,8 @@ def run_directory(settings: TrainSettings) -> Path:
                 "before it wrote that file had trained nothing and is simply started again."
             )
         return directory
+    if settings.output is None and processes() > 1:
+        raise RunError("Several processes must write to one directory. Give it as --output.")
     if settings.output is None:
         return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{settings.strategy}-{settings.seed}"
     directory = Path(settings.output)

@@ -168,7 +168,7 @@ class Resumable(_Base):
                 f"The checkpoint {checkpoint} has a state of version {state.get('version')!r}; this dopr reads version "
                 f"{STATE_VERSION}. Resume it with the dopr that wrote it."
             )
-        changed = files.differences(state["job"], self.job)
+        changed = files.differences(state["job"], {k: v for k, v in self.job.items() if k in state["job"]})
         if changed and not self.args.dopr_force_resume:
             raise RunError(
                 f"The checkpoint {checkpoint} belongs to a run with other data, model or settings ({'; '.join(changed)}). "

@@ -53,6 +53,7 @@ class Round:
     labels: list[int | None]
     skills: list[str | None]
     replayed: int
+    cut_off: float
     select_seconds: float
     generate_seconds: float
     entropies: dict[int, float] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class RoundRunner:
                 break
             extra = self.trainer.agree(self.selector.ask(exclude={pick.row for pick in picks}))
             if not extra:
-                break  # every prompt of the pool has had its turn
+                break  # no candidate is left
             more_chunks, more_rewards, more_actions = self._roll_out(extra, first=len(picks))
             more_candidates, more_scores = self._candidates()
             candidates, scores = candidates + more_candidates, scores + more_scores
@@ -167,6 +168,7 @@ class RoundRunner:
             labels=[None if labels is None else int(labels[pick.row]) for pick in picks],
             skills=[self._row(pick.row).get("skill") for pick in picks],
             replayed=replayed,
+            cut_off=sum(c.cut_off * len(c.picks) for c in chunks) / sum(len(c.picks) for c in chunks),
             select_seconds=selected - started,
             generate_seconds=generated - selected,
         )
@@ -197,7 +199,7 @@ class RoundRunner:
                 chunk = self._generate_chunk(picks, now, failed, base)
                 chunks.append(chunk)
                 totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-                for position, total, length in zip(chunk.picks.tolist(), totals, self._lengths(chunk), strict=True):
+                for position, total, length in zip(chunk.picks.tolist(), totals, self._unmasked(chunk), strict=True):
                     rewards[position].append(total if math.isfinite(total) else None)
                     lengths[position].append(length)
             verdicts = {i: self._review(picks[i], rewards[i], lengths[i]) for i in wanted}
@@ -246,6 +248,8 @@ class RoundRunner:
             picks=torch.tensor(layout),
             rewards=self.trainer.captured_rewards(),
             answers=self.trainer.captured_answers(),
+            lengths=self.trainer.captured_lengths(),
+            cut_off=self.trainer.captured_cut_off(),
             group_size=unit if len(set(wanted.values())) == 1 else 0,
             search=failed is not None,
             base=base,
@@ -259,11 +263,11 @@ class RoundRunner:
         """Generated tokens per pick over all processes."""
         counts = np.zeros(picks, np.int64)
         for chunk in chunks:
-            np.add.at(counts, chunk.picks.numpy(), self._lengths(chunk))
+            np.add.at(counts, chunk.picks.numpy(), chunk.lengths)
         return [int(n) for n in counts]
 
-    def _lengths(self, chunk: Chunk) -> list[int]:
-        """Completion tokens of each of the chunk's rollouts over all processes."""
+    def _unmasked(self, chunk: Chunk) -> list[int]:
+        """Completion tokens that are learned from, of each of the chunk's rollouts over all processes."""
         lengths: list[int] = self.accelerator.gather(chunk.batch["completion_mask"].sum(dim=1)).tolist()
         return lengths
 

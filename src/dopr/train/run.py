@@ -17,6 +17,7 @@ from dopr.budget import Budget
 from dopr.config import TrainSettings, as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
+from dopr.generation import check_lengths, tokenize
 from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
 from dopr.report import write_report
@@ -25,7 +26,7 @@ from dopr.runlog import CONFIG, EVENTS, SUMMARY, informative_share, read_config,
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
-from dopr.train.callbacks import Progress, RunCallback, eval_event
+from dopr.train.callbacks import SPENT, Progress, RunCallback, eval_event
 from dopr.train.checkpoint import differences, last_complete
 from dopr.train.measure import base_event, probe_of
 from dopr.train.metadata import category_features, metadata_of
@@ -36,8 +37,8 @@ from dopr.train.prepare import (
     is_tiny,
     is_world,
     learning_rate,
-    prompts_per_round,
     repeatable,
+    rows_per_process,
     run_directory,
     use_chat,
 )
@@ -87,7 +88,9 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None], r
 def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
     settings = prepared.settings
     resuming = settings.resume is not None
-    model, tokenizer = load_policy(prepared.model, dtype=_training_dtype(settings), device=settings.device)
+    model, tokenizer = load_policy(
+        prepared.model, dtype=_training_dtype(settings), device=settings.device, trainable=True
+    )
     fit_threads(model)
     chat = use_chat(settings, tokenizer)
     columns: dict[str, Any] = {"template": settings.template, "system": settings.system, "chat": chat}
@@ -111,6 +114,8 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         save_minutes=settings.save_minutes,
     )
     rows = to_rows(prepared.problems, **columns)
+    lengths = tokenize(tokenizer, [row["prompt"] for row in rows])
+    check_lengths(model, lengths, sampling.max_new_tokens, [p.id for p in prepared.problems])
     probe_rows = probe_of(settings, held_out, rows, tiny=is_tiny(model))
     trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
     callback.trainer = trainer
@@ -125,7 +130,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     config = {"settings": as_dict(repeatable(settings)), "resolved": resolved, "versions": _versions()}
     checkpoint = None
     if resuming:
-        checkpoint = _resume(directory, config, trainer, force=settings.force, say=say)
+        checkpoint = _resume(directory, config, trainer, callback.budget, force=settings.force, say=say)
     main = trainer.accelerator.is_main_process
     if main:
         write_json(directory / CONFIG, config)
@@ -140,6 +145,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
             trainer.events.write("base", **base)
     if checkpoint is not None and callback.budget.share(spent_at(checkpoint)) >= 1:
         trainer.load_checkpoint(checkpoint)  # it was ended between its last update and its last evaluation
+        callback.reason = SPENT
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if main:  # before anything else can fail
@@ -155,7 +161,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
 
 
 def _resume(
-    directory: Path, config: dict[str, Any], trainer: Any, *, force: bool, say: Callable[[str], None]
+    directory: Path, config: dict[str, Any], trainer: Any, budget: Budget, *, force: bool, say: Callable[[str], None]
 ) -> Path | None:
     """The checkpoint to go on from, after what has changed since was refused, or forced."""
     if not trainer.accelerator.is_main_process:
@@ -164,7 +170,7 @@ def _resume(
         say(f"Forced: {line}")
     for line in differences(read_config(directory).get("versions", {}), config["versions"]):
         say(f"Version of {line}; results may differ from those of the uninterrupted run.")
-    check_unfinished(directory, config["settings"]["budget"])
+    check_unfinished(directory, budget)
     checkpoint, notes = resume_point(directory)
     for note in notes:
         say(note)
@@ -187,7 +193,7 @@ def _trainer(
     s = prepared.settings
     gpu = next(model.parameters()).device.type != "cpu"
     group = 8 if s.group_size is None else s.group_size
-    rows_per_round = prompts_per_round(s) * group
+    rows_per_round = rows_per_process(s)
     micro = s.micro_batch or rows_per_round
     values: dict[str, Any] = {
         "output_dir": str(directory / CHECKPOINTS), "use_cpu": not gpu, "bf16": gpu and torch.cuda.is_bf16_supported(),
@@ -281,7 +287,7 @@ def _summary(
     baseline = recorded_baseline(prepared.settings)
     target = prepared.settings.target or (baseline["target"] if baseline else None)
     summary: dict[str, Any] = {
-        "status": {"interrupted": "interrupted", "budget spent": "finished"}.get(callback.reason, "stopped"),
+        "status": {"interrupted": "interrupted", SPENT: "finished"}.get(callback.reason, "stopped"),
         "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,
         "strategy": prepared.settings.strategy, "skipped_updates": trainer.health.skipped, "spent": trainer.spent.as_dict(),
         "informative_share": informative_share((p["outcome"], p["rollouts"]) for e in rounds for p in e["picks"]),

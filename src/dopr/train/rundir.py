@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dopr.budget import Spent
+from dopr.budget import Budget, Spent
 from dopr.errors import DoprError, RunError
 from dopr.runlog import EVENTS, SUMMARY, read_config, read_events, read_json
 from dopr.train.checkpoint import differences, last_complete, unwritable
@@ -132,17 +132,20 @@ def _set_aside(log: Path) -> Path | None:
     return target
 
 
-def check_unfinished(directory: Path, budget: str | None) -> None:
-    """Refuse to resume a run that has spent its budget, unless that was raised.
+def check_unfinished(directory: Path, budget: Budget) -> None:
+    """Refuse to resume a run that was finished and has spent ``budget``.
 
     Raises:
         RunError: It is finished.
     """
     if not (directory / SUMMARY).exists():
         return
-    summary = read_json(directory / SUMMARY)
-    stored = read_config(directory)["settings"].get("budget")
-    if isinstance(summary, dict) and summary.get("status") == "finished" and budget == stored:
+    summary = read_json(
+        directory / SUMMARY
+    )  # of an earlier, smaller budget, if the run was killed while it was trained further
+    if not isinstance(summary, dict) or summary.get("status") != "finished":
+        return
+    if budget.share(Spent(**summary["spent"])) >= 1:
         raise RunError(
             f"The run in {directory} has spent its budget. To train it further, resume with a larger --budget; to see it, run "
             f"dopr report {directory}."

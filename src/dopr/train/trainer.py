@@ -7,8 +7,6 @@ call of ``_generate_and_score_completions``. Every strategy runs through this sa
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -38,54 +36,8 @@ from dopr.train.metadata import metadata_of
 from dopr.train.probe import KLProbe
 from dopr.train.replayer import Replayer
 from dopr.train.round import Round, RoundRunner
+from dopr.train.tickets import Tickets, TicketSampler, prompt_ids_of
 from dopr.train.watching import Watching
-
-
-def prompt_ids_of(dataset: Dataset, column: str) -> list[str]:
-    """Stable ids of a dataset's prompts: the named column, or a hash of each prompt.
-
-    Raises:
-        ConfigError: Two rows share an id.
-    """
-    if column in dataset.column_names:
-        ids = [str(value) for value in dataset[column]]
-    else:
-        texts = (p if isinstance(p, str) else json.dumps(p, sort_keys=True) for p in dataset["prompt"])
-        ids = [hashlib.sha1(text.encode()).hexdigest()[:16] for text in texts]
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
-        raise ConfigError(
-            f"Prompt id {twice!r} occurs twice; selection keeps a history per id. Drop the repeated rows."
-        )
-    return ids
-
-
-class _Tickets(torch.utils.data.Dataset[dict[str, int]]):
-    """One content-free item per round: the dataloader may read ahead as it likes."""
-
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
-
-    def __len__(self) -> int:
-        return self.rounds
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        if index >= self.rounds:
-            raise IndexError(index)
-        return {"ticket": index}
-
-
-class _TicketSampler(torch.utils.data.Sampler[int]):
-    """Every ticket once per row of its generation window, in order, so that all processes share it."""
-
-    def __init__(self, rounds: int, repeats: int) -> None:
-        self.rounds, self.repeats = rounds, repeats
-
-    def __len__(self) -> int:
-        return self.rounds * self.repeats
-
-    def __iter__(self) -> Any:
-        return (ticket for ticket in range(self.rounds) for _ in range(self.repeats))
 
 
 class DoPRTrainer(Watching, GRPOTrainer):
@@ -140,6 +92,16 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self.selector = selector or make_selector(
             self.args.dopr_strategy, ids, self.args.selector_config(), self.args.options
         )
+        if [str(i) for i in self.selector.ids] != ids and not isinstance(self.selector.ids, range):
+            raise ConfigError(
+                "The selector was made for other prompts than the training set's, or in another order: rewards would be credited to the wrong ones. "
+                f"Make it with the {len(ids)} ids of the dataset's column {self.args.dopr_id_column!r}, in its order."
+            )
+        if len(self.selector.ids) != len(ids) or self.selector.config.prompts_per_round != self.args.prompts_per_round:
+            raise ConfigError(
+                f"The selector chooses {self.selector.config.prompts_per_round} of {len(self.selector.ids)} prompts a round, the trainer wants "
+                f"{self.args.prompts_per_round} of {len(ids)}. Make it with args.selector_config()."
+            )
         columns = self.train_dataset.column_names
         self.selector.set_metadata(
             metadata_of(
@@ -163,6 +125,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self._captured_entropies: torch.Tensor | None = None
         self._captured_rewards: torch.Tensor | None = None
         self._captured_answers: list[str] = []
+        self._captured_lengths: list[int] = []
         self.replayer = Replayer(self)
         self.base_policy = BasePolicy(self, wanted=self.selector.searches_base)
         self._set_up_watches()
@@ -180,7 +143,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
     def get_train_dataloader(self) -> Any:
         """A dataloader of tickets, one per generation window; as many an epoch as rounds deal every prompt once."""
         return self._get_dataloader(
-            dataset=_Tickets(self.selector.plan.rounds_per_epoch),
+            dataset=Tickets(self.selector.plan.rounds_per_epoch),
             description="Training",
             batch_size=self._train_batch_size * self.args.steps_per_generation,
             sampler_fn=self._get_train_sampler,
@@ -189,7 +152,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         window = self.num_iterations * self.args.steps_per_generation
-        return _TicketSampler(len(dataset), self.args.generation_batch_size * window)
+        return TicketSampler(len(dataset), self.args.generation_batch_size * window)
 
     # -- one round -----------------------------------------------------------------------------------------------
 
@@ -227,6 +190,15 @@ class DoPRTrainer(Watching, GRPOTrainer):
         """Answer keys of the latest generation call over all processes, in the order of ``captured_rewards``."""
         return self._captured_answers
 
+    def captured_lengths(self) -> list[int]:
+        """Tokens of every completion of the latest generation call, cut-off ones that TRL masks, too; as ``captured_answers``."""
+        return self._captured_lengths
+
+    def captured_cut_off(self) -> float:
+        """Share of the latest generation call's completions that were cut off."""
+        shares = self._metrics["train"].get("completions/clipped_ratio")
+        return float(shares[-1]) if shares else 0.0
+
     def fill_log_probabilities(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Give replayed rows the current policy's log-probabilities wherever the batch carries any.
 
@@ -258,6 +230,10 @@ class DoPRTrainer(Watching, GRPOTrainer):
             completions = kwargs["completions"] if "completions" in kwargs else args[2]
             mine = [answer_key(completion) for completion in completions]
             self._captured_answers = mine if self.accelerator.num_processes == 1 else gather_object(mine)
+            lengths = [
+                len(ids) for ids in (kwargs["completion_ids_list"] if "completion_ids_list" in kwargs else args[3])
+            ]
+            self._captured_lengths = lengths if self.accelerator.num_processes == 1 else gather_object(lengths)
         return rewards
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

@@ -43,11 +43,13 @@ class ConstantWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted, as plain values."""
-        return {"run": self._run, "seen": dict(self._seen), "next": self._next_warning}
+        return {"run": self._run, "seen": dict(self._seen), "next": self._next_warning, "after": self.warn_after}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``."""
-        self._run, self._seen, self._next_warning = state["run"], Counter(state["seen"]), state["next"]
+        self._run, self._seen = state["run"], Counter(state["seen"])
+        if state.get("after", self.warn_after) == self.warn_after:  # else it has been changed since
+            self._next_warning = state["next"]
 
     def see(self, outcomes: Sequence[str]) -> Verdict | None:
         """Take the outcomes of one round's groups (``mixed``, ``all_wrong``, ``all_right``, ``unscorable``)."""

@@ -51,7 +51,6 @@ class Watching(Resumable):
     def _signs(self, round_: Round) -> Signs:
         rewards = [r for group in round_.rewards for r in group]
         rates = [rate for rate in round_.rates if rate is not None]
-        cut = self._metrics["train"].get("completions/clipped_ratio")
         entropies = list(round_.entropies.values())
         return Signs(
             rollouts=len(rewards),
@@ -59,7 +58,7 @@ class Watching(Resumable):
             success=sum(rates) / len(rates) if rates else None,
             mixed=round_.informative_share,
             length=sum(round_.tokens) / max(1, len(rewards)),
-            truncated=float(cut[-1]) if cut else None,
+            truncated=round_.cut_off,
             entropy=sum(entropies) / len(entropies) if entropies else None,
         )
 
