@@ -108,8 +108,8 @@ def test_own_problems_with_a_toml_file_a_baseline_and_lora(place: Path) -> None:
     assert not (adapter / "model.safetensors").exists()
     dopr(place, "train", "--model", "own/checkpoints/final", "--data", "sums.jsonl", "--trainer", "max_steps=2", "--evaluations", "0",
          "--eval-problems", "0", "--output", "further")  # fmt: skip
-    summary = read(place / "further" / "summary.json")
-    assert (summary["status"], summary["reason"]) == ("stopped", "max_steps reached")  # not the budget
+    further = read(place / "further" / "summary.json")
+    assert (further["status"], further["reason"]) == ("stopped", "max_steps reached")  # not the budget
     weights = [
         (run / "checkpoints" / "final" / "adapter_model.safetensors").read_bytes()
         for run in (place / "own", place / "further")

@@ -147,6 +147,7 @@ def test_what_the_problems_lack_is_left_out_of_all_and_refused_by_name() -> None
         (("dopr+replay=x",), "Setting 'replay' is 'x'"),
         ((" , ",), "No strategy to compare"),
         (("dopr+replay=1", "dopr-replay=1"), "Unknown strategy|alike but for punctuation"),
+        (("dopr+learning_rate=abc",), "learning_rate"),
     ],
 )
 def test_arms_that_cannot_be_are_refused(strategies: tuple[str, ...], message: str) -> None:

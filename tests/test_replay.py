@@ -248,6 +248,10 @@ def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
         (["replay", "{trace}", "--seeds", "0"], "at least 1"),
         (["replay", "{trace}", "--budget", "rollouts=0.5"], "less than one rollout"),
         (["replay", "{trace}", "--output", "/tmp"], "is a directory"),
+        (
+            ["replay", "{trace}", "--budget", "rollouts=20", "--strategies", "random-one", "--output", "x" * 300],
+            "name too long",
+        ),
         (["replay", "{trace}", "--strategies", "mops"], "Did you mean 'mopps'"),
         (
             ["replay", "{trace}", "--strategies", "nowhere:Nothing"],

@@ -85,7 +85,7 @@ _POWERS = frozenset(["squared", "cubed"])  # behind a unit they belong to it, be
 #: Words around a number that say another one, or no single one: "at least 5", "half of 5", "5 remainder 2", "5 or more".
 OTHER_NUMBER = re.compile(
     r"\b(?:at\s+(?:least|most)|(?:less|more|fewer|greater|smaller|larger|higher|lower)\s+than|or\s+(?:more|less|fewer|so|greater|higher|lower)|"
-    r"half|twice|double|triple|root|remainder|negative|minus|infinity)\b|[0-9]\}?\s*(?:\\text\s*\{)?\s*(?:squared|cubed|halves|pi\b|k\s*\})",
+    r"half|twice|double|triple|root|remainder|negative|minus)\b|[0-9]\}?\s*(?:\\text\s*\{)?\s*(?:squared|cubed|halves|pi\b|k\s*\})",
     re.IGNORECASE,
 )
 
