@@ -948,3 +948,16 @@ def test_caps_are_measured_by_the_chunk_that_the_strategy_begins_with() -> None:
     ):
         with pytest.raises(ConfigError, match="below the chunk of"):
             make_selector(name, ids(20), SelectorConfig(**config))
+
+
+def test_a_cluster_whose_counts_were_forgotten_says_nothing_of_how_prompts_scatter() -> None:
+    """Its first success wipes a cluster's counts; the next group has no rate to deviate from."""
+    selector = make_selector("dopr", ids(8), SelectorConfig(candidates=8), {"clusters": 2})
+    selector.set_features(None, np.arange(8, dtype=np.int32) % 2)
+    selector.tell("p0", [0.0] * 4)
+    selector.tell("p2", [0.0, 1.0])  # unlocks the cluster
+    known = selector._dispersion.sums.copy()
+    selector.tell("p4", [1.0, 1.0])
+    np.testing.assert_array_equal(selector._dispersion.sums, known)
+    selector.tell("p6", [1.0, 0.0])  # now there is a rate
+    assert (selector._dispersion.sums != known).all()

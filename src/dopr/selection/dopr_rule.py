@@ -142,9 +142,9 @@ class Dopr(Selector):
         """Update prompt, cluster and pool, the spread of prompts around their cluster, and what features say of it."""
         cluster, round_ = int(self.labels[row]), self.round
         self._linear.learn(row, group.rate - float(self._cluster_rates(None)[cluster]))
-        if self._clusters.visits[cluster]:  # else there is no rate to deviate from
-            s, f = self._clusters.counts(np.array([cluster]), round_)
-            self._dispersion.learn(group, float(s[0]), float(f[0]))
+        s, f = (float(counts[0]) for counts in self._clusters.counts(np.array([cluster]), round_))
+        if s + f:  # else there is no rate to deviate from
+            self._dispersion.learn(group, s, f)
         stage = int(self._unlocked[cluster])
         for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, stage)):
             history.observe(where, round_, group)
