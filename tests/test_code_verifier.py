@@ -296,6 +296,7 @@ def test_the_last_block_fenced_as_python_is_the_program():
     assert program_of("Input:\n```text\n3\n```\nso\n```python\na\n```") == "a\n"
     assert program_of("```python\na\n```\nwhich prints\n```\n4\n```") == "a\n"
     assert program_of("```cpp\na\n```") == "a\n"
+    assert program_of("```" + "a" * 10**6) == "```" + "a" * 10**6  # in linear time
     assert program_of("x = 1") == "x = 1"
     assert program_of("```python\ncut off") == "cut off"
 

@@ -155,7 +155,8 @@ def test_separators_and_trailing_zeros_do_not_matter(number, zeros):
 
 
 @pytest.mark.parametrize("text", ["1" * 10**6, "(" * 10**6, "\\boxed{" * 10**5, "$" * 10**6, "answer " * 10**5, "a = " * 10**5,
-                                  "\\boxed{" * 10**4 + "}" * 10**4, "<answer>" * 10**5, "\\begin{pmatrix}" * 10**4, "the answer is " * 10**5, "<<" * 10**5, "1 or " * 10**5])  # fmt: skip
+                                  "\\boxed{" * 10**4 + "}" * 10**4, "<answer>" * 10**5, "\\begin{pmatrix}" * 10**4, "the answer is " * 10**5, "<<" * 10**5, "1 or " * 10**5,
+                                  "The answer is 5" + ")" * 10**5, "The answer is 5" + "[and " * 10**5, "\\fbox{6}\nA:5\n" * 10**5])  # fmt: skip
 def test_reading_long_texts_is_quick(text):
     find_answer(text)  # the suite's own time limit is the test: quadratic readers take hours here
 

@@ -79,6 +79,7 @@ def golds(*answers, prompt="q") -> list[Problem]:
         ("10^6", "1000000"),
         ("3 \\times 10^5", "300000"),
         ("9^9999999", None),
+        ("1e400^400", None),
         ("2\\frac{1}{2}", "5/2"),
         ("\\frac12", "1/2"),
         ("It takes 1 1/2 hours", "3/2"),
@@ -177,6 +178,31 @@ def test_the_last_complete_box_counts(text, inner):
         ("choice", "A) 1\nB) 2\nC) 3\nD) 4\nTherefore B is correct.", "B", 1.0),
         ("choice", "A) 1\nB) 2\nC) 3\nD) 4", "D", 0.0),
         ("choice", "The best answer is not A", "A", 0.0),
+        ("choice", "<think>Let me see. The answer is A? No.</think>\n\n(B)", "B", 1.0),
+        ("choice", "<think>so the answer is A.</think>\n**B) Paris**", "B", 1.0),
+        ("choice", "Since angle B is right, so it is (C).", "C", 1.0),
+        ("choice", "Neither A nor B is correct, so the correct option is (C).", "C", 1.0),
+        ("choice", "Statement A is correct but incomplete. Therefore the best option is (C).", "C", 1.0),
+        ("choice", "If B is correct, then A is false. So neither; pick (D).", "D", 1.0),
+        ("choice", "\\boxed{A, B}", "A", 0.0),
+        ("choice", "\\boxed{B,C}", "A", 0.0),
+        ("choice", "\\boxed{A \\cup B}", "A", 0.0),
+        ("choice", "<answer>B</answer>", "B", 1.0),
+        ("choice", "<answer>B. Paris</answer>", "B", 1.0),
+        ("choice", "So the correct option is B.", "B", 1.0),
+        ("choice", "The correct choice is **B**.", "B", 1.0),
+        ("choice", "**Correct Option:** B", "B", 1.0),
+        ("choice", "The answer is `B`.", "B", 1.0),
+        ("choice", 'The answer is "B".', "B", 1.0),
+        ("choice", "Answer: \\(B\\)", "B", 1.0),
+        ("choice", "Answer: [B]", "B", 1.0),
+        ("choice", "The answer is b) 12.", "B", 1.0),
+        ("choice", "The answer should be B.", "B", 1.0),
+        ("choice", "B is the answer.", "B", 1.0),
+        ("choice", "\\boxed{\\text{B}}", "B", 1.0),
+        ("choice", "\\boxed{(B)\\ 12}", "B", 1.0),
+        ("choice", "Therefore (B) is correct.", "B", 1.0),
+        ("choice", "D) 4\nTherefore B is correct.", "B", 1.0),
         ("choice", "I do not know", "I", 0.0),
         ("choice", "(A)", "Z", None),
         ("regex:answer (\\d+)", "answer 1, answer 2", "2", 1.0),
@@ -582,3 +608,13 @@ def test_world_golds_with_an_equals_sign_are_rejected():
     assert [(p.id, why) for p, why in check_golds(golds("3", "a=b"), named("world"))] == [
         ("p1", "the gold 'a=b', given as the completion, gets 0")
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n" * 10**5, "Hello\n" + " \n" * 10**5, "(" * 10**6, "answer is" + " " * 10**6, "1^" * 10**5, "\\boxed{" * 10**5],
+)
+def test_choices_and_numbers_are_read_in_linear_time(text: str) -> None:
+    choice, number = resolve_rewards(["choice", "number"], timeout=5.0)
+    assert choice(completions=[text], answer=["B"]) == [0.0]  # the suite's own time limit is the test
+    assert number(completions=[text], answer=["7"]) == [0.0]

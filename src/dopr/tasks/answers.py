@@ -64,6 +64,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
     value = int(whole) + Fraction(top) / int(bottom)
     if match["power"] or match["tens"]:
+        if mark:
+            return None  # 1e400^400
         power = int(match["power"] or match["tens"])
         if abs(power) > MAX_EXPONENT or (power < 0 and not value) or len(top) * abs(power) > MAX_NUMBER_CHARS:
             return None

@@ -30,7 +30,7 @@ from dopr.tasks.pool import Failure
 from dopr.tasks.sandbox import Limits, isolation, run_python
 from dopr.tasks.verifiers import Judgement, Verifier
 
-_FENCED = re.compile(r"```[ \t]*([^\s`]*)[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"```[ \t]*([^\s`]{0,30})[^\n`]{0,200}\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = frozenset(["python", "python3", "py", "py3"])
 _HARNESS = Path(code_harness.__file__).read_text(encoding="utf-8")
 #: The longest wall time of one program, whatever the reward timeout.

@@ -18,12 +18,13 @@ Only the last 100,000 characters are read. Everything here takes time linear in 
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dopr.tasks.quantities import SCALES, UNITS
+from dopr.tasks.quantities import OTHER_NUMBER, SCALES, UNITS, read_quantity
 from dopr.tasks.value_text import OR, value_at, values
 
 #: The extraction rules.
@@ -46,6 +47,7 @@ _ANNOUNCED = re.compile(
     r"|(?:^[^\w\n]*(?:\w+\s+){0,2}|\bfinal\s+)answers?\b[^.\n$\\0-9]{0,40}?(?:[:=]|[*_]+\s*\n)",
     re.MULTILINE | re.IGNORECASE,
 )
+_HASHED = re.compile(r"\s*\*{0,2}(?![0-9]{1,2}[.):]\s)[-+$\\(\[.0-9]")  # a value, not the number of a heading
 _FILLER = re.compile(
     r"(?:[\s:*_`~]|\b(?:therefore|thus|then|hence|indeed|simply|just|clearly|now|exactly|precisely|approximately|about|around|"
     r"equal|to|given|by|either|both)\b,?|\bthe\s+(?:number|value)\b(?:\s+of\b)?|=(?!=))*",
@@ -77,8 +79,9 @@ _NO_IDEA = re.compile(
 _DENIED = re.compile(
     r"(?:\bnot|n't|n’t|\bnever)\s+(?:(?:be|equal|to|necessarily|really|exactly)\s+){0,3}\W*$", re.IGNORECASE
 )
+_PROSE = re.compile(r"[A-Za-z']{2,}[\s:].*[0-9]", re.DOTALL)  # words, then a number
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$|\*)|\n|$")
-_EQUALS = re.compile(r"(?<![<>!:\\])=|\\approx|\\equiv|\\Rightarrow|\\implies|\\to\b|≈|→|⇒")
+_EQUALS = re.compile(r"(?<![<>:\\])(?<![^0-9A-Za-z)]!)=|\\approx|\\equiv|\\Rightarrow|\\implies|\\to\b|≈|→|⇒")
 _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's calculator notes
 _ALIGNED = re.compile(
     r"\\begin\{(align|gather|equation|aligned|eqnarray|split|multline)\*?\}(.*)\\end\{\1\*?\}\Z", re.DOTALL
@@ -90,6 +93,9 @@ _UNIT = re.compile(r"\s((?!in\b)[A-Za-z]{2,})\b(?:\s+[0-9]+)?")
 _BEHIND = (
     UNITS.keys() | SCALES.keys() | {f"{scale}s" for scale in SCALES} | {"squared", "cubed", "halves"}
 )  # words that a number is not read without
+_FURTHER = re.compile(
+    rf",?\s+(?:and\s+)?(?:[0-9.]+\s+(?:{'|'.join(word for word in UNITS if len(word) > 2)})\b|and\s+a\s+(?:half|quarter|third)\b)"
+)
 _OR_SO = re.compile(r"\s+or\s+(?:more|less|fewer|so|greater|higher|lower)\b")
 _UNREAD = "?"  # what stands before an "or"; it need not be read to see that the completion does not commit itself
 _FULL_WIDTH = {chr(0xFEE0 + ord(c)): c for c in "+-./()=%,"} | {"−": "-", "–": "-", "﹣": "-"}
@@ -173,30 +179,50 @@ def boxes(text: str) -> list[Statement]:
 def _announcements(text: str) -> list[Statement]:
     found = []
     for match in _TAGGED.finditer(text):
-        inside = find_answer(match[1], ("boxed", "final"))
-        parts = inside.parts if inside is not None else (match[1].strip(),)
+        said = match[1].strip(" \n\t*_`")
+        inside = find_answer(said, ("boxed", "final")) or (_last(said) if _PROSE.match(said) else None)
+        parts = inside.parts if inside is not None else (said,)
         if any(parts):
             found.append(Statement(match.start(), match.end(), parts, "final"))
-    for match in _ANNOUNCED.finditer(text):
+    for match in _announcing(text):
+        if match[0] == "####" and not _HASHED.match(text, match.end()):
+            continue
         if match["gap"] and re.search(r"\b(?:choices?|options?|not|isn't)\b", match["gap"], re.IGNORECASE):
             continue
         filler = _FILLER.match(text, match.end())
         start = filler.end() if filler else match.end()
-        value, end = _with_unit(text, *value_at(text, start))
+        plain, end = value_at(text, start)
+        value, end = _with_unit(text, plain, end)
         if value is not None:
+            if value != plain and "," not in value and OR not in value:
+                value = value.rpartition("=")[2].strip()  # "9 * 2 = 18 dollars"
             found.append(Statement(match.start(), end, _with_doubt(text, start, end, value), "final"))
     return sorted(found, key=lambda s: s.start)
 
 
+def _announcing(text: str) -> list[re.Match[str]]:
+    """Where answers are announced; of the headings that Markdown writes like GSM8K's mark only those with a number, or on the last line."""
+    last_line = text.rstrip().rfind("\n") + 1
+    return [
+        match
+        for match in _ANNOUNCED.finditer(text)
+        if match[0] != "####" or match.start() >= last_line or _HASHED.match(text, match.end())
+    ]
+
+
 def _with_unit(text: str, value: str | None, end: int) -> tuple[str | None, int]:
-    """A value and the words behind it that say what it is: a known unit, "million", "remainder 2", "or more"."""
-    word = _UNIT.match(text, end) if value is not None and value[-1].isdigit() else None
+    """A value and the words behind it that say what it is: a known unit, "million", "remainder 2", "and 30 minutes", "or more"."""
+    if value is None:
+        return None, end
+    word = _UNIT.match(text, end) if value[-1].isdigit() else None
     if word is not None and word[1].lower() == "remainder":
         value, end = f"{value}{word[0]}", word.end()
     elif word is not None and word[1].lower() in _BEHIND:
         value, end = f"{value} {word[1]}", word.end(1)
-    open_ended = _OR_SO.match(text, end) if value is not None else None
-    return (value, end) if open_ended is None else (f"{value}{open_ended[0]}", open_ended.end())
+    for more in (_FURTHER, _OR_SO):
+        if (behind := more.match(text, end)) is not None:
+            value, end = f"{value}{behind[0]}", behind.end()
+    return value, end
 
 
 def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:
@@ -216,9 +242,15 @@ def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:
 
 def _outside(announcements: list[Statement], boxes: list[Statement]) -> list[Statement]:
     """Boxes and announcements in order, without the announcements inside a box and the boxes inside an announcement."""
-    kept = [a for a in announcements if not any(b.start <= a.start < b.end for b in boxes)]
-    free = [b for b in boxes if not any(a.start <= b.start < a.end for a in kept)]
+    kept = [a for a in announcements if not _is_inside(a, boxes)]
+    free = [b for b in boxes if not _is_inside(b, kept)]
     return sorted([*kept, *free], key=lambda s: s.start)
+
+
+def _is_inside(statement: Statement, others: list[Statement]) -> bool:
+    """Whether it begins within one of ``others``, which are in order."""
+    before = bisect.bisect_right(others, statement.start, key=lambda s: s.start)
+    return any(other.end > statement.start for other in others[max(0, before - 2) : before])
 
 
 def _latest(text: str, statements: list[Statement]) -> Stated:
@@ -236,12 +268,14 @@ def _latest(text: str, statements: list[Statement]) -> Stated:
 
 def _words(text: str) -> Stated | None:
     """A short text after the last announcement: "The answer is Evelyn."."""
-    for match in reversed(list(_ANNOUNCED.finditer(text))):
+    for match in reversed(_announcing(text)):
         filler = _FILLER.match(text, match.end())
         start = filler.end() if filler else match.end()
         stop = _SENTENCE_END.search(text, start)
         said = text[start : stop.start() if stop else len(text)].strip(" *_\"'`,;:$")
-        if said and len(said) <= 60 and len(said.split()) <= 4 and not _NO_IDEA.search(said):
+        # A sentence that names a number is left to the rule "last", unless its words belong to the number.
+        prose = _PROSE.match(said) and read_quantity(said) is None and not OTHER_NUMBER.search(said)
+        if said and len(said) <= 60 and len(said.split()) <= 4 and not prose and not _NO_IDEA.search(said):
             return Stated((said,), "final")
     return None
 

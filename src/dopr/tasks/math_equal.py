@@ -21,6 +21,7 @@ _WRAPPERS = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|rm|bf
 _BOLD = re.compile(
     r"\\(?:textbf|mathbf|boldsymbol|bold|emph|textit|displaystyle|mathbf)\s*(?:\{([^{}]*)\}|(?![A-Za-z{]))"
 )
+_ENDS = re.compile(r"(?:\s|[.,;]|\\[,;:! ])+\Z|\A(?:\s|\\[,;:! ])+|\\\Z")
 _OUTER = re.compile(
     r"\A\s*(?:\{(?P<d>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|\((?P<e>\s*[0-9.]+\s*)\)|\$\$?(?P<a>[^$]*)\$\$?|\\\((?P<b>.*)\\\)|\\\[(?P<c>.*)\\\])\s*\.?\s*\Z",
     re.DOTALL,
@@ -33,6 +34,9 @@ _LABELLED = re.compile(
     r"(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*)?\(([A-Ja-j])\)\s*\}?[\s~\\:]*(?:q?quad\b)?\s*(?=[0-9$\\-])(.+)"
 )
 _MARKS = re.compile(r"[(\[{)\]},]|(?<![<>!:=])=(?!=)|\\in(?![A-Za-z])")
+_APART = re.compile(
+    r"[0-9]\}?\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{[^{}]*[A-Za-z]{2}[^{}]*\}|[A-Za-z]{2}[A-Za-z ,]*(?=\s))\s*[0-9]"
+)
 _DOUBT = re.compile(r"\b(?:or|maybe|perhaps|possibly|either|not|n't|isn't|wrong|unknown)\b", re.IGNORECASE)
 #: What joins the parts of a list in words.
 JOINED = re.compile(
@@ -50,7 +54,7 @@ def prepared(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = _BOLD.sub(r"\1", text.strip()).rstrip(".,;") if "\\" in text else text.strip().rstrip(".,;")
+        text = _ENDS.sub("", _BOLD.sub(r"\1", text.strip())) if "\\" in text else text.strip().rstrip(".,;")
         match = _OUTER.match(text)
         if match is not None:
             inside = next(group for group in match.groups() if group is not None)
@@ -163,6 +167,8 @@ def _beside_the_point(gold: str, answer: str) -> bool:
         return True
     if OTHER_NUMBER.search(answer) and not OTHER_NUMBER.search(gold):
         return True
+    if _APART.search(JOINED.sub(",", answer)) and read_quantity(gold) is not None:  # two numbers, each with its words
+        return True
     if "?" in answer and "?" not in gold:
         return True
     if "\\begin" not in answer and _SIDE_BY_SIDE.search(simplified(answer)):
@@ -186,7 +192,7 @@ def _bracket(text: str) -> str:
     plain = simplified(text)
     if "," not in plain:
         return ""
-    return "set" if plain.startswith("\\{") else "tuple" if plain[:1] in ("(", "[") and "\\cup" not in plain else ""
+    return "set" if plain.startswith("\\{") else "tuple" if re.fullmatch(r"[(\[][^()\[\]]*[)\]]", plain) else ""
 
 
 def _depth(text: str) -> int:

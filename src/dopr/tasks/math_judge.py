@@ -24,6 +24,7 @@ _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"<="), r"\\le "),
     (re.compile(r">="), r"\\ge "),
+    (re.compile(r"(?<=[0-9)])!="), "! ="),
     (re.compile(r"!="), r"\\ne "),
     (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r" \\cup "),
     (re.compile(r"(?<![0-9A-Za-z_.])([0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![0-9A-Za-z])"), r"\1 \\cdot 10^{\2}"),

@@ -17,15 +17,20 @@ _THOUSANDS = re.compile(
     r"(?<![0-9.,(\[])(?<!\\\{)([1-9][0-9]{0,2})((?:,[0-9]{3})+)(?![0-9,]|\s*[)\]]|\s*\\\})"
     r"|(?<![0-9.,])([1-9][0-9]{0,2})((?:\\,[0-9]{3}|,\\![0-9]{3}| [0-9]{3})+)(?![0-9])"
 )
-_DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b)")
+_DEGREES = re.compile(
+    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b)(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CF]\s*\}|[CF]\b))?"
+)
+_PER = re.compile(
+    r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\{([A-Za-z .]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\{([A-Za-z .]+)\}\s*\}"
+)
 _POWER = r"(?:\s*(?:\^\s*\{?\s*[23]\s*\}?|[²³]))?"
 _UNIT_TEXT = re.compile(
-    rf"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{{\s*~?([A-Za-z][A-Za-z .,/²³'-]*)\}}({_POWER})"
+    rf"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{{\s*~?([A-Za-z](?:[A-Za-z .,:/²³'-]|\$?\^\{{?-?[1-9]\}}?\$?)*)\}}({_POWER})"
 )
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 _TIMES_TEN = r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*"
 _QUANTITY = re.compile(
-    r"(?:(?:about|around|approximately|roughly|exactly|only)\s+)?(?P<sign>[-+]|(?:negative|minus)\s|)\s*(?P<coin>\\?[$€£¥])?\s*(?P<sign2>[-+]?)\s*"
+    r"(?i:(?:about|around|approximately|roughly|exactly|only)\s+)?(?P<sign>[-+]|(?i:negative|minus)\s|)\s*(?P<coin>\\?[$€£¥])?\s*(?P<sign2>[-+]?)\s*"
     r"(?:(?P<whole>[0-9]+)\s*\\[dt]?frac\s*(?P<mixed>\{\s*[0-9]+\s*\}\s*\{\s*[0-9]+\s*\}|[0-9][0-9])"
     r"|(?P<whole2>[0-9]+)\s+(?P<mixed2>[0-9]+\s*/\s*[0-9]+)"
     rf"|\\[dt]?frac\s*(?P<frac>(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9])\s*(?:\{{\s*-?{_DECIMAL}\s*\}}|[0-9]))"
@@ -84,12 +89,21 @@ _NO_UNIT = frozenset(
 _POWERS = frozenset(["squared", "cubed"])  # behind a unit they belong to it, behind a number they change it
 #: Words around a number that say another one, or no single one: "at least 5", "half of 5", "5 remainder 2", "5 or more".
 OTHER_NUMBER = re.compile(
-    r"\b(?:at\s+(?:least|most)|(?:less|more|fewer|greater|smaller|larger|higher|lower)\s+than|or\s+(?:more|less|fewer|so|greater|higher|lower)|"
-    r"half|twice|double|triple|root|remainder|negative|minus)\b|[0-9]\}?\s*(?:\\text\s*\{)?\s*(?:squared|cubed|halves|pi\b|k\s*\})",
+    r"""
+    \bat\s+(?:least|most)\b
+    | \b(?:less|more|fewer|greater|smaller|larger|higher|lower)\s+than\b
+    | \bor\s+(?:more|less|fewer|so|greater|higher|lower)\b
+    | \b(?:half|twice|double|triple|root|negative|minus)\b
+    | [0-9]\}?\s*(?:\\text\s*\{)?\s*(?:remainder\b|(?:squared|cubed|halves)\b(?!\s*[A-Za-z]))
+    | [0-9]\}?\s*\\text\s*\{\s*(?:pi\b|(?-i:k)\s*\})
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# Words before a number that must be looked at; all others ("There are", "Total:") only introduce it.
+_TELLING = re.compile(
+    r"\b(?:not|or|maybe|perhaps|possibly|either|if|over|under|below|loss|about|around|approximately|roughly|exactly|only)\b",
     re.IGNORECASE,
 )
-
-
 _CLOCK = re.compile(r"\s*[0-9]{1,2}\s*:\s*[0-9]{2}\s*")
 
 
@@ -115,7 +129,7 @@ def read_quantity(text: str) -> Quantity | None:
     if len(text) > _LONGEST:
         return None
     units = units_of(text)
-    plain = _DEGREES.sub("", _UNIT_TEXT.sub(_bare_words, simplified(text)))
+    plain = _DEGREES.sub("", _UNIT_TEXT.sub(_bare_words, _PER.sub(r"\\text{\1/\2}", simplified(text))))
     plain = _PERCENT.sub(r"\\%", plain)
     match = _QUANTITY.fullmatch(plain.strip().strip("$").strip().removesuffix(".").strip())
     scale = None if match is None else _scale_of(match["unit"] or "")
@@ -137,7 +151,11 @@ def read_quantity(text: str) -> Quantity | None:
 
 def _bare_words(wrapped: re.Match[str]) -> str:
     """Words without their ``\\text{}``; a unit's power stays behind them."""
-    return f" {wrapped[1]}{wrapped[2]} "
+    first = not wrapped.string[: wrapped.start()].strip(" $\\")
+    if first and not OTHER_NUMBER.search(wrapped[1]) and not _TELLING.search(wrapped[1]):
+        return " "
+    words = wrapped[1].replace("$", "")  # cm$^2$
+    return f" {words}{wrapped[2]} "
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -168,7 +186,7 @@ def _scale_of(unit: str) -> int | None:
         scale, words = scale * times, words[1:]
     if any((len(word) == 1 and word not in UNITS) or word in _NO_UNIT for word in words):
         return None
-    return None if words and words[0] in _POWERS else scale
+    return None if len(words) == 1 and words[0] in _POWERS else scale
 
 
 def units_of(text: str) -> frozenset[str]:

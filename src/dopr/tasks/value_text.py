@@ -26,10 +26,13 @@ _COMMAND = re.compile(
     r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|operatorname)\s*\{[^{}\n]*\}|\\[A-Za-z]+|\\[,;:!%${}| ]"
 )
 _FUNCTION = re.compile(r"(?:sqrt|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp|pi|infinity|inf|mod)\b")
-_OPERATOR = re.compile(r"\*\*(?=[-(]?[0-9A-Za-z])|(?<!\*)\*(?!\*)|[-+/^_=<>()\[\]{}|!≤≥≠±×÷·√π∞°²³∪∩]|:(?=\s?[0-9])")
+_OPERATOR = re.compile(
+    r"(?<=[0-9A-Za-z)\]}])\*\*(?=[-(]?[0-9A-Za-z])|(?<!\*)\*(?!\*)|[-+/^_=<>()\[\]{}|!≤≥≠±×÷·√π∞°²³∪∩]|:(?=\s?[0-9])"
+)
+_BOLD_RESULT = re.compile(r"(?:\*{1,2}|__)(?=[-$\\0-9A-Za-z.])")
 _LETTER = re.compile(r"[A-Za-zα-ω](?![A-Za-z'’])")
 _JOIN = re.compile(r"\s*(?:[,;]\s*(?:(?:and|or)\b)?|\b(?:and|or)\b)\s*")
-_STARTS = re.compile(r"[0-9$\\(\[+√π∞€£¥±|]|-(?=\s?[0-9$\\(.A-Za-z])|\.(?=[0-9])|(?<![A-Za-z])(?:sqrt|sin|cos|tan|log|ln|pi|infinity)\b"
+_STARTS = re.compile(r"(?<!\^)(?<!\^\{)[0-9]|\$(?!\^)|[\\(\[+√π∞€£¥±|]|-(?=\s?[0-9$\\(.A-Za-z])|\.(?=[0-9])|(?<![A-Za-z])(?:sqrt|sin|cos|tan|log|ln|pi|infinity)\b"
                      r"|(?<![A-Za-z])[A-Za-z](?=\s?[=<>≤≥^(]\s?\S)")  # fmt: skip
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\b")
 _PROSE = re.compile(r"[A-Za-z]{3,}\s+[A-Za-z]{2,}")
@@ -43,7 +46,7 @@ def value_at(text: str, position: int) -> tuple[str | None, int]:
     """The value that begins at ``position`` and the place behind it; no value (None) where prose or a box stands there."""
     pieces: list[str] = []
     i, end, formula = position, position, False
-    while i < len(text):
+    while i < min(len(text), position + _LONGEST):
         spaced = text[i] in " \t"
         while i < len(text) and text[i] in " \t":
             i += 1
@@ -80,6 +83,9 @@ def _token(text: str, i: int, pieces: list[str], spaced: bool) -> tuple[str, int
     if number is not None and not (number[0].startswith("-") and pieces and pieces[-1].strip()[-1:].isalnum()):
         plain = number[0][: number.start("percent") - i] + "\\%" if number["percent"] else number[0]
         return plain, number.end(), False
+    bold = _BOLD_RESULT.match(text, i)
+    if bold is not None and pieces and pieces[-1].strip() in ("=", "≈", "\\approx"):
+        return "", bold.end(), False
     for pattern in (_ENVIRONMENT, _COMMAND, _FUNCTION, _OPERATOR):
         match = pattern.match(text, i)
         if match is not None:
@@ -99,8 +105,8 @@ def _token(text: str, i: int, pieces: list[str], spaced: bool) -> tuple[str, int
 
 
 def _trimmed(value: str) -> str:
-    """Without dangling operators and unmatched brackets at either end."""
-    while True:
+    """Without dangling operators and unmatched brackets at either end; nothing where there is no end to them."""
+    for _ in range(50):
         cut = value.strip().rstrip(" ,;:=+-*/^_<>|&(." + OR).removesuffix("\\[").removesuffix("\\(").strip()
         cut = cut.lstrip(" ,;:=*/^_&" + OR)
         depth = lowest = 0
@@ -114,6 +120,7 @@ def _trimmed(value: str) -> str:
         if cut == value:
             return value
         value = cut
+    return ""
 
 
 def values(text: str) -> list[tuple[int, int, str]]:

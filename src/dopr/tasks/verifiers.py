@@ -147,16 +147,24 @@ def world() -> Verifier:
     return Verifier("world", _each(partial(_same, extract)), extract, "={}".format)
 
 
-# Bold type, brackets, wrappers and words before a letter; at most twenty, which keeps the time linear.
-_BEFORE = r"(?:[*_\s($:]|\\(?:text(?:bf)?|math(?:rm|bf)|boxed)\{|(?i:option|choice)\s){0,20}"
+# Bold type, brackets, quotes, wrappers and words before a letter; at most twenty, which keeps the time linear.
+_BEFORE = r"(?:[*_\s($:\[\"'`]|\\\(|\\(?:text(?:bf)?|math(?:rm|bf)|boxed)\{|(?i:option|choice)\s){0,20}"
 _STATED = re.compile(
-    rf"\\(?:boxed|fbox)\s?\{{{_BEFORE}(?P<boxed>[A-Ja-j])(?=[)}}.:,\s])"
-    rf"|(?i:answer)[*_\s]{{0,9}}(?i:is|:){_BEFORE}(?:(?P<large>[A-J])(?![\w'])|(?P<small>[a-j])(?=[)*}}$]{{0,9}}\s*(?:[.,;!]|$)))"
-    rf"|\b(?P<right>[A-J])\)?\*{{0,2}}\s(?i:is)\s(?i:the\s)?(?i:correct|right|best)\b",
+    rf"\\(?:boxed|fbox)\s?\{{{_BEFORE}(?P<boxed>[A-Ja-j])(?=[)}}.:]|\s(?!\s*(?:,|=|\\cup|\\cap|\\text\s?\{{\s*(?:and|or))))"
+    rf"|(?i:answer)[*_\s]{{0,9}}(?i:is|:|(?:should|must|would)\sbe){_BEFORE}"
+    r"(?:(?P<large>[A-J])(?![\w'])|(?P<small>[a-j])(?=\)|[*}$]{0,9}\s*(?:[.,;!]|$)))"
+    r"|<answer>\s*[*(]*(?P<tag>[A-Ja-j])(?=[).:*<\s])"
+    r"|\b(?i:option|choice)[*_]{0,2}\s?(?i:is|:)\s?[*_(\s]{0,9}(?P<named>[A-J])(?![\w'])",
     re.MULTILINE,
 )
-_BRACKETED = re.compile(r"(?<![A-Za-z])\(([A-Ja-j])\)")  # not the argument of a function
-_LONE = re.compile(r"^\s*[*(]*([A-J])[*]*(?:[).:]|\s*$)", re.MULTILINE)
+# Less sure: a letter in brackets, unless they are a function's; and what is said to be right, unless it is a clause of a longer thought.
+_MENTIONED = re.compile(
+    r"(?<![A-Za-z])\((?P<bracketed>[A-Ja-j])\)"
+    r"|(?<!nor )(?<!If )(?<!if )\b(?P<right>[A-J])\)?\*{0,2} (?i:is (?:the answer|(?:the )?(?:correct|right|best)(?: (?:answer|choice|option))?))"
+    r"\*{0,2}(?=[.!,\n]|\s(?:because|since|as)\b|$)",
+    re.MULTILINE,
+)
+_LONE = re.compile(r"^[ \t]*[*(]*([A-J])[*]*(?:[).:]|[ \t]*$)", re.MULTILINE)
 _LONE_SMALL = re.compile(r"\s*\(?([a-j])[).]?\s*")
 
 
@@ -164,11 +172,12 @@ def choice() -> Verifier:
     """The chosen letter, A to J, is the gold's."""
 
     def extract(text: str) -> str | None:
+        text = text.rpartition("</think>")[2]
         stated = [match[match.lastgroup or 0] for match in _STATED.finditer(text)]
         lines = _LONE.findall(text)
         if lines[:3] == ["A", "B", "C"]:  # the options themselves, said again
             lines = []
-        found = stated or _BRACKETED.findall(text) or lines
+        found = stated or [match[match.lastgroup or 0] for match in _MENTIONED.finditer(text)] or lines
         if not found:
             lone = _LONE_SMALL.fullmatch(text)
             return lone[1].upper() if lone else None
