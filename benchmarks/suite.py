@@ -38,6 +38,7 @@ STORE = ROOT / "docs" / "results" / "suite.json"
 # needs fewer.
 BUDGETS = {name: (800, 2000, 6400, 300) if name == "shared-skill" else (1500, 4000, 12000, 300) for name in WORLD_NAMES}
 SHORT = 3
+SOURCES = ("selection", "train", "tasks")  # of src/dopr: they decide what a run does
 SEEDS = 5
 COMMON: dict[str, Any] = {"evaluations": 25, "eval_problems": 256, "warn_constant": 0, "probe": 0, "seeds": SEEDS}
 # Measured with two runs side by side on two cores: seconds per rollout at the four sizes, and per run.
@@ -174,7 +175,7 @@ def _unpacked(stored: dict[str, Any]) -> RunResult:
 def source_hash() -> str:
     """Fingerprint of everything that decides what a run does."""
     digest = hashlib.sha256()
-    for part in ("selection", "train", "tasks"):
+    for part in SOURCES:
         for file in sorted((ROOT / "src" / "dopr" / part).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
@@ -197,12 +198,14 @@ def check_sources(work: Path, world: str) -> None:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with a plus if it has changes."""
+    """Short hash of the checkout, with a plus if what decides a run has changes."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "src") else "")
+    return git("rev-parse", "--short", "HEAD") + (
+        "+" if git("status", "--porcelain", "--", *(f"src/dopr/{part}" for part in SOURCES)) else ""
+    )
 
 
 def run_world(world: str, arms: list[SuiteArm], work: Path) -> None:

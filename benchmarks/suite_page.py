@@ -18,7 +18,6 @@ from dopr.tasks.worlds import WORLD_NAMES, world_info
 
 PAGE = ROOT / "docs" / "results" / "suite.md"
 ORDER = [arm.label for arm in ARMS]
-BASELINES = [arm.label for arm in ARMS if arm.group == "baseline"]
 ABLATED = [arm.label for arm in ARMS if arm.group == "ablation"]
 HIDDEN, KNOWN, BLIND = WHOLE, "dopr with known skills", "dopr without features"
 
@@ -51,7 +50,7 @@ def introduction(worlds: Results) -> list[str]:
     if worlds:
         lines += ["![held-out accuracy against rollouts](suite.svg)", ""]
     lines += [
-        f"Every arm: three learning rates on tuning seeds of their own ({_tuning_seeds(worlds)}), the one with the largest area under the accuracy curve "
+        f"Every arm: three learning rates on tuning seeds of their own (two for dopr and its baselines, one for ablations and presets), the one with the largest area under the accuracy curve "
         f"then on {SEEDS} fresh seeds, which alone are reported. For the batch method of tuned size, sizes and rates are tuned together. "
         f"{COMMON['eval_problems']} held-out problems with one sample each, {COMMON['evaluations']} evaluations along the way. Budgets: {_budgets('mixed')} "
         f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and in ablations. Accuracies between evaluations are interpolated. "
@@ -68,20 +67,6 @@ def introduction(worlds: Results) -> list[str]:
         mastered = sum(s.frequency for s in info.skills if s.base_success >= 0.85)
         lines.append(f"| {name} | {info.summary} | {mean:.1%} | {hopeless:.0%} | {mastered:.0%} |")
     return [*lines, ""]
-
-
-def _retuned(worlds: Results) -> list[str]:
-    """Worlds on which dopr and all its baselines have two tuning seeds."""
-    return [
-        name
-        for name, arms in worlds.items()
-        if {kept.tuning_seeds for label, kept in arms.items() if label in BASELINES} == {2}
-    ]
-
-
-def _tuning_seeds(worlds: Results) -> str:
-    retuned = _retuned(worlds)
-    return f"two for dopr and its baselines on {', '.join(retuned)}, else one" if retuned else "one"
 
 
 def _budgets(world: str) -> str:
@@ -208,18 +193,8 @@ def headline(worlds: Results) -> list[str]:
              "selection's share of a round (goal below 1 %)"], rows,
         ),
         "T5 counts draws from the base policy. dopr's search leaves out what has failed, which T5 does not cover ([theory.md](../theory.md)): it may use less. "
-        f"A round is counted with all its updates{_earlier(worlds)}.", "",
+        "A round is counted with all its updates.", "",
     ]  # fmt: skip
-
-
-def _earlier(worlds: Results) -> str:
-    """What the seconds of rows that are older than the last change of the trainer leave out."""
-    older = [name for name in worlds if name not in _retuned(worlds)]
-    return (
-        f"; in the rows of baselines other than 64 x 8 on {', '.join(older)}, which were run earlier, without the optimizer's step"
-        if older
-        else ""
-    )
 
 
 def mean_table(worlds: Results) -> list[str]:
