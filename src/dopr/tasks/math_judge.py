@@ -19,6 +19,7 @@ _SYMBOLS = str.maketrans({"×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "π
                             "≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "²": "^2", "³": "^3", "−": "-", "°": r"^\circ "})  # fmt: skip
 _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"√\s*\(([^()]*)\)|√\s*([0-9]+|[A-Za-z])|(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)"), lambda m: rf"\sqrt{{{m[1] or m[2] or m[3]}}}"),
+    (re.compile(r"\\(?:operatorname|mathrm)\s*\{\s*(sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log|exp)\s*\}"), r"\\\1 "),
     (re.compile(r"(?<![\\A-Za-z])(pi|sin|cos|tan|cot|sec|csc|ln|log|exp)(?![A-Za-z])"), r"\\\1 "),
     (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])"), r"\\infty "),
     (re.compile(r"\*\*"), "^"),

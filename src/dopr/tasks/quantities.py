@@ -151,7 +151,8 @@ def read_quantity(text: str) -> Quantity | None:
 
 def _bare_words(wrapped: re.Match[str]) -> str:
     """Words without their ``\\text{}``; a unit's power stays behind them."""
-    first = not wrapped.string[: wrapped.start()].strip(" $\\")
+    # \operatorname and \mathrm may be functions.
+    first = wrapped[0].startswith(("\\text", "\\mbox")) and not wrapped.string[: wrapped.start()].strip(" $\\")
     if first and not OTHER_NUMBER.search(wrapped[1]) and not _TELLING.search(wrapped[1]):
         return " "
     words = wrapped[1].replace("$", "")  # cm$^2$
