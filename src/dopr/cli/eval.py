@@ -55,15 +55,17 @@ def run_command(settings: EvalSettings) -> None:
         return
     sets = _load_sets(settings)
     model = _Model(settings)
-    jobs = [(one, _sampling(one, model), _folder(settings, one, len(sets) > 1)) for one in sets]
-    for one, sampling, folder in jobs:  # what cannot be is refused before anything is generated
+    jobs = [
+        (one, to_rows(one.problems, **_shape(one, model)), _sampling(one, model), _folder(settings, one, len(sets) > 1))
+        for one in sets
+    ]
+    for one, _, sampling, folder in jobs:  # what cannot be is refused before anything is generated
         tries(settings.k or None, sampling.n)
-        to_rows(one.problems, **_shape(one, model))
         if folder is not None:
             open_folder(folder, _identity(one, sampling, model))
     summaries: dict[str, dict[str, Any]] = {}
-    for one, sampling, folder in jobs:
-        evaluation = _evaluate_set(one, sampling, model, folder, console)
+    for one, rows, sampling, folder in jobs:
+        evaluation = _evaluate_set(one, rows, sampling, model, folder, console)
         summaries[one.name] = evaluation.summary(settings.k or None)
         if folder is not None:
             written = write_summary(folder, evaluation, settings.k or None)
@@ -258,8 +260,9 @@ def _weights(model: str) -> str | None:
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
 
 
-def _evaluate_set(one: _Set, sampling: Sampling, model: _Model, folder: Path | None, console: Console) -> Evaluation:
-    rows = to_rows(one.problems, **_shape(one, model))
+def _evaluate_set(
+    one: _Set, rows: list[dict[str, Any]], sampling: Sampling, model: _Model, folder: Path | None, console: Console
+) -> Evaluation:
     with console.status(f"{one.name}: {len(rows)} problems x {sampling.n} samples") as status:
 
         def progress(done: int, total: int) -> None:

@@ -19,6 +19,7 @@ Only the last 100,000 characters are read. Everything here takes time linear in 
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 import unicodedata
 from collections.abc import Collection
@@ -242,15 +243,15 @@ def _with_doubt(text: str, start: int, end: int, value: str) -> tuple[str, ...]:
 
 def _outside(announcements: list[Statement], boxes: list[Statement]) -> list[Statement]:
     """Boxes and announcements in order, without the announcements inside a box and the boxes inside an announcement."""
-    kept = [a for a in announcements if not _is_inside(a, boxes)]
-    free = [b for b in boxes if not _is_inside(b, kept)]
-    return sorted([*kept, *free], key=lambda s: s.start)
+    kept = _beginning_outside(announcements, boxes)
+    return sorted([*kept, *_beginning_outside(boxes, kept)], key=lambda s: s.start)
 
 
-def _is_inside(statement: Statement, others: list[Statement]) -> bool:
-    """Whether it begins within one of ``others``, which are in order."""
-    before = bisect.bisect_right(others, statement.start, key=lambda s: s.start)
-    return any(other.end > statement.start for other in others[max(0, before - 2) : before])
+def _beginning_outside(statements: list[Statement], others: list[Statement]) -> list[Statement]:
+    """Those that do not begin within one of ``others``, which are in order."""
+    starts = [other.start for other in others]
+    ends = [0, *itertools.accumulate((other.end for other in others), max)]
+    return [s for s in statements if ends[bisect.bisect_right(starts, s.start)] <= s.start]
 
 
 def _latest(text: str, statements: list[Statement]) -> Stated:

@@ -6,7 +6,8 @@ math        the completion's stated answer (boxed, announced, or last) equals th
 number      the last number in the completion equals the gold; ``$``, ``%`` and thousands separators mean nothing
 exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
-choice      the letter A-J of the last ``\\boxed{X}``, "answer is X" or "X is correct"; else of the last ``(X)``; else one that begins a line
+choice      the letter A-J of the last ``\\boxed{X}``, "answer is X" or "option: X"; else of the last ``(X)`` or "X is correct"; else one that
+            begins a line
 regex:P     the last match of the pattern P: its last group that took part (all of it without groups), stripped, is the gold
 code        the completion's program passes every test of the column ``tests`` (:mod:`dopr.tasks.code_verifier`);
             ``code:partial`` gives the share of them
