@@ -26,6 +26,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from dopr.tasks.world_text import Skill
 from dopr.tasks.worlds import WORLD_NAMES, load_world, world_info, world_skills
 
 PAD, EOS = "<|pad|>", "<|end|>"
@@ -115,19 +116,26 @@ def next_byte_targets(completions: dict[str, float], chosen: str) -> list[dict[i
 
 
 class Corpus:
-    """Draws training examples; held-out arguments never appear."""
+    """Draws training examples; held-out arguments never appear.
 
-    def __init__(self, tokenizer: Any, rng: np.random.Generator) -> None:
+    Args:
+        shares: How often a family of prompts is drawn: those of ``skills``, and ``arithmetic``.
+        skills: The skills of each family.
+    """
+
+    def __init__(
+        self, tokenizer: Any, rng: np.random.Generator, shares: dict[str, float], skills: dict[str, Sequence[Skill]]
+    ) -> None:
         self.rng = rng
         self.pad, self.vocabulary = tokenizer.pad_token_id, len(tokenizer)
         # Token id of every ASCII byte (all training text is ASCII); byte 0 stands for the end.
         self.byte_ids = np.array([tokenizer.eos_token_id] + [tokenizer.encode(chr(b))[0] for b in range(1, 128)])
-        self.families = list(FAMILY_SHARES)
-        self.skills = {name: [(skill, skill.strata("train")) for skill in world_skills(name)] for name in TRAINED_ON}
+        self.families, self.shares = list(shares), list(shares.values())
+        self.skills = {name: [(skill, skill.strata("train")) for skill in some] for name, some in skills.items()}
         self.arithmetic = arithmetic_prompts()
 
     def example(self) -> tuple[str, str, dict[str, float]]:
-        family = self.families[self.rng.choice(len(self.families), p=list(FAMILY_SHARES.values()))]
+        family = self.families[self.rng.choice(len(self.families), p=self.shares)]
         if family == "arithmetic":
             prompt, completions = self.arithmetic[self.rng.integers(len(self.arithmetic))]
         else:
@@ -330,7 +338,8 @@ def main() -> None:
     tokenizer = make_tokenizer(args.out)
     model = make_model(tokenizer.pad_token_id, tokenizer.eos_token_id, len(tokenizer))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    corpus = Corpus(tokenizer, np.random.default_rng(args.seed))
+    skills = {name: world_skills(name) for name in TRAINED_ON}
+    corpus = Corpus(tokenizer, np.random.default_rng(args.seed), FAMILY_SHARES, skills)
     train(model, corpus, steps=args.steps, batch=args.batch, rate=args.rate)
     model.save_pretrained(args.out)
     (args.out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
