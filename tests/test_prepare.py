@@ -49,10 +49,60 @@ def test_a_file_is_split_by_id_and_an_overlapping_evaluation_file_is_refused(tmp
     assert len(job.held_out) == 5
     assert not {p.id for p in job.problems} & {p.id for p in job.held_out}
     overlapping = write(tmp_path / "b.jsonl", ["new", "p3"])
-    with pytest.raises(ConfigError, match="1 training problems are also evaluation problems"):
+    with pytest.raises(
+        ConfigError, match=r"1 training problems are also evaluation problems .* such as 'a3'.*b\.jsonl"
+    ):
         prepare(build(TrainSettings, {"data": data, "eval_data": overlapping}))
     job = prepare(build(TrainSettings, {"data": data, "eval_problems": 0}))
     assert (len(job.problems), job.held_out) == (50, [])
+
+
+def verl(path: Path, questions: list[str]) -> str:
+    """A split as verl writes it: the index counts from 0 in each."""
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": question}],
+            "reward_model": {"ground_truth": "1"},
+            "extra_info": {"index": i},
+        }
+        for i, question in enumerate(questions)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_train_and_a_test_split_may_count_their_ids_alike(tmp_path: Path) -> None:
+    data = verl(tmp_path / "train.jsonl", [f"p{i}" for i in range(50)])
+    test = verl(tmp_path / "test.jsonl", [f"q{i}" for i in range(20)])
+    job = prepare(build(TrainSettings, {"data": data, "eval_data": test}))
+    assert (len(job.problems), len(job.held_out), job.held_out_from) == (50, 20, test)
+
+
+def test_prompts_that_repeat_under_other_ids_are_not_trained_on_once_held_out(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [f"p{i % 30}" for i in range(120)])
+    job = prepare(build(TrainSettings, {"data": data}))
+    train, held = {json.dumps(p.prompt) for p in job.problems}, {json.dumps(p.prompt) for p in job.held_out}
+    assert len(job.held_out) == 12
+    assert not train & held
+    assert len(train | held) == 30
+    left_out = 120 - len(job.held_out) - len(job.problems)
+    assert left_out > 0
+    assert f"; {left_out} training problems with the same prompt left out" in job.held_out_from
+    same = write(tmp_path / "same.jsonl", ["p"] * 20)
+    with pytest.raises(ConfigError, match=r"Every problem of .*same\.jsonl has the prompt of one that is held out"):
+        prepare(build(TrainSettings, {"data": same}))
+
+
+def test_it_is_said_when_fewer_are_held_out_than_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, test = (write(tmp_path / f"{name}.jsonl", [f"{name}{i}" for i in range(20)]) for name in "ab")
+    prepare(build(TrainSettings, {"data": data, "eval_problems": 10}))
+    assert caplog.messages == []
+    prepare(build(TrainSettings, {"data": data, "eval_problems": 15}))
+    prepare(build(TrainSettings, {"data": data, "eval_data": test, "eval_problems": 30}))
+    assert caplog.messages == [
+        f"15 held-out problems were asked for, 10 are held out: at most half of the 20 in {data} may be.",
+        f"30 held-out problems were asked for, 20 are held out: {test} holds no more.",
+    ]
 
 
 def test_the_default_learning_rate_is_lower_for_few_problems_and_a_given_one_is_kept() -> None:

@@ -23,7 +23,8 @@ from dopr.runlog import read_config, write_json
 from dopr.tasks.known_sets import KNOWN_SETS, find_set
 from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.rewards import preflight, resolve_rewards
-from dopr.train.prepare import completion_length, fit_threads, is_tiny, load, prepare, reward_names, use_chat
+from dopr.train.held_out import load
+from dopr.train.prepare import completion_length, fit_threads, is_tiny, prepare, reward_names, use_chat
 from dopr.train.scoring import CombinedReward
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from dopr.models import resolve_model
 from dopr.runlog import CONFIG
 from dopr.selection.registry import check_strategy, make_selector
 from dopr.selection.settings import SelectorConfig
-from dopr.tasks.problems import Problem, load_problems, split_holdout
-from dopr.tasks.rewards import auto_reward, needs_answer, preflight, resolve_rewards
+from dopr.tasks.problems import Problem
+from dopr.tasks.rewards import auto_reward, preflight, resolve_rewards
 from dopr.tasks.templates import render_prompt
+from dopr.train.held_out import hold_out, load
 from dopr.train.metadata import CATEGORY_COLUMNS, metadata_of
 
 if TYPE_CHECKING:
@@ -34,20 +35,6 @@ _FEW = 32  # problems below which the default learning rate is lower
 def is_world(settings: ProblemSettings) -> bool:
     """Whether the problems are a packaged world's."""
     return settings.data.startswith("world:")
-
-
-def load(settings: ProblemSettings, source: str, *, split: str, size: int | None) -> list[Problem]:
-    """Problems of ``source`` with the user's column names."""
-    return load_problems(
-        source,
-        prompt_column=settings.prompt_column,
-        answer_column=settings.answer_column,
-        id_column=settings.id_column,
-        split=split,
-        size=size,
-        seed=settings.seed,
-        require_answer=needs_answer(settings.reward),
-    )
 
 
 def reward_names(settings: ProblemSettings, problems: list[Problem]) -> tuple[str, ...]:
@@ -91,7 +78,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     problems = load(settings, settings.data, split=settings.split or "train", size=settings.size)
     names = reward_names(settings, problems)
     rewards = resolve_rewards(names, timeout=settings.reward_timeout)
-    problems, held_out, where = _hold_out(settings, problems)
+    problems, held_out, where = hold_out(settings, problems)
     selector = make_selector(settings.strategy, [p.id for p in problems], config, settings.option)
     known = metadata_of(lambda name: [p.extra.get(name) for p in problems])
     selector.set_metadata(known)
@@ -162,48 +149,6 @@ def _check_batch(settings: TrainSettings) -> None:
             f"A micro batch of {settings.micro_batch} rows does not divide the {mine} rows of a round{shared} "
             f"({prompts_per_round(settings)} prompts x {group} rollouts). Set --micro-batch to a divisor of {mine}."
         )
-
-
-def _hold_out(settings: TrainSettings, problems: list[Problem]) -> tuple[list[Problem], list[Problem], str]:
-    """Training problems, held-out problems, and where the latter come from."""
-    wanted = settings.eval_problems
-    if wanted == 0:
-        return problems, [], "none"
-    if settings.eval_data is not None:
-        # A file named for evaluation is taken as it is; only generated sources need another split.
-        generated = settings.eval_data.startswith(("world:", "gym:"))
-        held = load(settings, settings.eval_data, split="test" if generated else settings.split or "train", size=wanted)
-        _, shared = _without(problems, held)
-        if shared:
-            raise ConfigError(
-                f"{shared} training problems are also evaluation problems (same id or same prompt), so the evaluation "
-                "would not be held out. Remove them from one of the files."
-            )
-        return problems, held, settings.eval_data
-    if is_world(settings) or settings.data.startswith("gym:"):
-        size = wanted or (256 if is_world(settings) else 64)
-        held = load(settings, settings.data, split="test", size=size)
-        # A small task repeats itself: what is held out must not be trained on.
-        kept, shared = _without(problems, held)
-        if not kept:
-            raise ConfigError(
-                f"Every problem of {settings.data} is also held out; the task has too few different problems. Ask for "
-                "fewer with --eval-problems, or give --eval-data."
-            )
-        note = f"; {shared} training problems with the same prompt left out" if shared else ""
-        return kept, held, f"{settings.data}, test split{note}"
-    n = min(wanted or 64, len(problems) // 10) if wanted is None else min(wanted, len(problems) // 2)
-    if n < 1:
-        return problems, [], "none"
-    train, held = split_holdout(problems, n, settings.seed)
-    return train, held, f"{len(held)} problems held out from the data"
-
-
-def _without(problems: list[Problem], held: list[Problem]) -> tuple[list[Problem], int]:
-    """The problems that share neither id nor prompt with a held-out one, and how many did."""
-    ids, prompts = {p.id for p in held}, {json.dumps(p.prompt) for p in held}
-    kept = [p for p in problems if p.id not in ids and json.dumps(p.prompt) not in prompts]
-    return kept, len(problems) - len(kept)
 
 
 def completion_length(settings: ProblemSettings, model: Any) -> int:
