@@ -72,6 +72,27 @@ def test_a_gold_that_its_own_verifier_rejects_is_named(tmp_path: Path) -> None:
     assert "1 of 9" in message
 
 
+TESTED = {"prompt": "Write f.", "tests": ["assert f(1) == 1"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reward", "words"),
+    [
+        ({"prompt": "Write g."}, "code", ["1 of 2", "('Write g.'): it has no column 'tests'"]),
+        ({"prompt": "Write g.", "tests": "no program (("}, "code&format:boxed", ["'Write g.'", "tests cannot be read"]),
+        ({"prompt": "Write g.", "tests": []}, "code:partial", ["'Write g.'", "tests cannot be read"]),
+        ({"prompt": "Write g.", "tests": "no program (("}, "auto", ["'Write g.'", "tests cannot be read"]),
+        ({"prompt": "Write g."}, "auto", ["line 2: it has neither an answer nor tests"]),
+    ],
+)
+def test_code_without_tests_is_named_before_anything_is_loaded(
+    tmp_path: Path, row: dict[str, object], reward: str, words: list[str]
+) -> None:
+    message = refused(tmp_path, "--data", problems(tmp_path, [TESTED, row]), "--reward", reward, "--eval-problems", "0")
+    for word in words:
+        assert word in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -93,6 +93,16 @@ def test_prompts_that_repeat_under_other_ids_are_not_trained_on_once_held_out(tm
         prepare(build(TrainSettings, {"data": same}))
 
 
+@pytest.mark.parametrize("reward", ["auto", "code"])
+@pytest.mark.parametrize("beside", [{}, {"answer": None}, {"answer": ""}])
+def test_problems_with_tests_need_no_answer(tmp_path: Path, reward: str, beside: dict[str, str | None]) -> None:
+    rows = [{"prompt": f"Write f{i}.", "tests": [f"assert f{i}(1) == 1"], **beside} for i in range(12)]
+    (tmp_path / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = prepare(build(TrainSettings, {"data": str(tmp_path / "code.jsonl"), "reward": reward}))
+    assert job.reward_names == ("code",)
+    assert {p.answer for p in [*job.problems, *job.held_out]} == {None}
+
+
 def test_it_is_said_when_fewer_are_held_out_than_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, test = (write(tmp_path / f"{name}.jsonl", [f"{name}{i}" for i in range(20)]) for name in "ab")
     prepare(build(TrainSettings, {"data": data, "eval_problems": 10}))

@@ -241,6 +241,17 @@ def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
     assert [p.answer for p in written] == [str(int(i[1:]) + 1) for i in best]
 
 
+def test_ranked_problems_of_code_are_written_as_they_can_be_trained_on(tmp_path: Path) -> None:
+    trace = published(tmp_path, {"a": [0.5, 0.25], "b": [0.0, 1.0]})
+    source, top = tmp_path / "code.jsonl", tmp_path / "top.jsonl"
+    rows = [{"id": name, "prompt": f"Write {name}.", "tests": [f"assert {name}() == 1"]} for name in "ab"]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = dopr("rank", str(trace), "--data", str(source), "--output", str(top))
+    assert done.returncode == 0, done.stderr
+    written = [json.loads(line) for line in top.read_text().splitlines()]
+    assert sorted(written, key=lambda row: row["id"]) == rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -165,7 +165,11 @@ def _write_problems(source: str, wanted: list[str], data: str | None, output: Pa
     if output.exists():
         raise RunError(f"{output} exists already. Give another --output, or remove it.")
     lines = [
-        json.dumps({**p.extra, "id": p.id, "prompt": p.prompt, "answer": p.answer}, ensure_ascii=False, default=str)
+        json.dumps(
+            {**p.extra, "id": p.id, "prompt": p.prompt} | ({} if p.answer is None else {"answer": p.answer}),
+            ensure_ascii=False,
+            default=str,
+        )
         for p in (by_id[prompt] for prompt in wanted)
     ]
     try:

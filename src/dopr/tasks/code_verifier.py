@@ -98,7 +98,7 @@ def read_tests(gold: str | list[Any] | dict[str, Any]) -> Tests | None:
     """The tests that a ``tests`` column holds; None where they cannot be read or there are none."""
     try:
         value = json.loads(gold) if isinstance(gold, str) else gold
-    except ValueError:
+    except (ValueError, RecursionError):
         value = [gold]  # asserts as they stand
     if isinstance(value, dict):
         listed = next((value[name] for name in ("tests", "asserts", "test_list") if name in value), None)

@@ -50,6 +50,7 @@ def load_problems(
     size: int | None = None,
     seed: int = 0,
     require_answer: bool = True,
+    or_tests: bool = False,
     on_bad: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Problems of ``source``, in its order.
@@ -69,6 +70,7 @@ def load_problems(
         size: how many: generators make this many, of stored problems a subset drawn with ``seed`` is kept.
         seed: of the generator, or of the subset.
         require_answer: False accepts problems without an answer column.
+        or_tests: a row with a column ``tests``, for the code verifier, needs no answer either way.
         on_bad: called with the message for each row that cannot be used, which is then left out; without it such rows
             are an error.
 
@@ -94,7 +96,7 @@ def load_problems(
 
         rows = read_hub(source, split=split)
     bad: list[str] = []
-    problems = _distinct(_from_rows(rows, source, names, require_answer, bad), source, bad)
+    problems = _distinct(_from_rows(rows, source, names, require_answer, or_tests, bad), source, bad)
     _report(bad, source, on_bad)
     if not problems:
         raise DataError(f"{source} holds no problem that can be used.")
@@ -105,20 +107,32 @@ def load_problems(
 
 
 def _from_rows(
-    rows: Sequence[Row], source: str, names: col.Names, require_answer: bool, bad: list[str]
+    rows: Sequence[Row], source: str, names: col.Names, require_answer: bool, or_tests: bool, bad: list[str]
 ) -> Iterator[tuple[str, Problem]]:
     """Place and problem of every usable row; what is wrong with the others goes to ``bad``."""
-    chosen = col.choose(rows, source, names, require_answer=require_answer)
+    tests_will_do = or_tests and any(row.data.get("tests") for row in rows)
+    chosen = col.choose(rows, source, names, require_answer=require_answer and not tests_will_do)
     for row in rows:
+        tested = bool(row.data.get("tests")) and (or_tests or not require_answer)
         try:
             text = col.read_prompt(row, chosen.prompt)
             ident = col.read_id(row, chosen.ident) if chosen.ident else prompt_id(text)
-            answer = col.read_answer(row, chosen.answer) if chosen.answer else None
+            answer = _answer(row, chosen.answer, tested)
         except DataError as error:
             bad.append(str(error))
             continue
+        if answer is None and require_answer and not tested:
+            bad.append(f"{row.where}: it has neither an answer nor tests.")
+            continue
         extra = {k: v for k, v in row.data.items() if k not in {chosen.prompt, "answer"}}
         yield row.where, Problem(id=ident, prompt=text, answer=answer, extra=extra)
+
+
+def _answer(row: Row, column: str | None, tested: bool) -> str | None:
+    """The gold; None where there is no column for it, or nothing in it beside ``tests``."""
+    if column is None or (tested and not str(col.field(row.data, column) or "").strip()):
+        return None
+    return col.read_answer(row, column)
 
 
 def _report(bad: Sequence[str], source: str, on_bad: Callable[[str], None] | None) -> None:

@@ -14,7 +14,7 @@ from dopr.selection.user_code import import_named
 from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
 from dopr.tasks.answers import parse_number
 from dopr.tasks.guard import GuardedReward, checked
-from dopr.tasks.problems import Problem, to_rows
+from dopr.tasks.problems import Problem, prompt_id, to_rows
 from dopr.tasks.verifiers import Verifier
 
 _NAMED: dict[str, Callable[[float], Verifier]] = {
@@ -34,6 +34,8 @@ _WITH_OPTION: dict[str, Callable[[str, float], RewardFunction]] = {
 }
 #: Problems that a function is tried on before the run.
 _TRIED = 4
+_NO_TESTS = "it has no column 'tests', which code is run against"
+_UNREADABLE_TESTS = "its tests cannot be read: they must be asserts, or pairs of input and output"
 
 
 class RewardFunction(Protocol):
@@ -136,7 +138,8 @@ def auto_reward(problems: Sequence[Problem]) -> str:
 
 
 def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tuple[Problem, str]]:
-    """Problems whose own gold, in the form that the named verifier wants, it rejects; and why. Counters stay as they are.
+    """Problems whose own gold, in the form that the named verifier wants, it rejects, or that lack what it reads; and why.
+    Counters stay as they are.
 
     A function of the user's and a regex cannot be checked so: the form that they want is not known.
     """
@@ -145,8 +148,9 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
     if not isinstance(reward, Verifier) or reward.example is None:
         return []
     kept = dict(reward.counts)
-    bad = [(p, "it has no answer") for p in problems if p.answer is None and reward.column == "answer"]
-    asked = [p for p in problems if p.answer is not None]
+    bad = [(p, why) for p in problems if (why := _lacks(p, reward.column))]
+    lacking = {id(p) for p, _ in bad}
+    asked = [p for p in problems if p.answer is not None and id(p) not in lacking]
     golds = [str(p.answer) for p in asked]
     column = golds if reward.column == "answer" else [p.extra.get(reward.column) for p in asked]
     for problem, gold, value in zip(
@@ -158,6 +162,19 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
             bad.append((problem, f"the gold {gold!r}, given as the completion, gets {value:g}"))
     reward.counts.update(kept)
     return bad
+
+
+def _lacks(problem: Problem, column: str) -> str | None:
+    """What a verifier that reads ``column`` misses in the problem."""
+    if column == "answer" and problem.answer is None:
+        return "it has no answer"
+    if column == "tests":
+        tests = problem.extra.get("tests")
+        if tests is None or tests == "":
+            return _NO_TESTS
+        if code_verifier.read_tests(tests) is None:
+            return _UNREADABLE_TESTS
+    return None
 
 
 def preflight(
@@ -181,12 +198,25 @@ def preflight(
             continue
         bad = check_golds(problems, reward)
         if bad:
-            named = "; ".join(f"{problem.id!r}: {why}" for problem, why in bad[:5])
-            raise DataError(
-                f"{len(bad)} of {len(problems)} problems have a gold answer that their own verifier, "
-                f"{reward.__name__!r}, rejects: {named}{'; ...' if len(bad) > 5 else ''}. No completion could be right. "
-                "Correct or leave out these problems, or choose another reward."
+            named = "; ".join(f"{_name(problem)}: {why}" for problem, why in bad[:5])
+            untested = any(why in (_NO_TESTS, _UNREADABLE_TESTS) for _, why in bad)
+            what = (
+                f"no tests that their verifier, {reward.__name__!r}, can run"
+                if untested
+                else f"a gold answer that their own verifier, {reward.__name__!r}, rejects"
             )
+            raise DataError(
+                f"{len(bad)} of {len(problems)} problems have {what}: {named}{'; ...' if len(bad) > 5 else ''}. No completion "
+                "could be right. Correct or leave out these problems, or choose another reward."
+            )
+
+
+def _name(problem: Problem) -> str:
+    """The problem's id, and its first words where that is a hash that no file shows."""
+    if problem.id != prompt_id(problem.prompt):
+        return repr(problem.id)
+    text = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
+    return f"{problem.id!r} ({text[:40]!r}{'...' if len(text) > 40 else ''})"
 
 
 def _try(reward: GuardedReward, problems: Sequence[Problem], timeout: float, chat: bool) -> None:

@@ -24,6 +24,7 @@ def load(settings: ProblemSettings, source: str, *, split: str, size: int | None
         size=size,
         seed=settings.seed,
         require_answer=needs_answer(settings.reward),
+        or_tests=settings.reward == ("auto",),
     )
 
 
