@@ -142,6 +142,47 @@ def test_golds_are_counted_by_where_they_stand(tmp_path):
     assert check_data(str(tmp_path / "x.jsonl")).extraction == {"####": 1, "boxed": 1, "as it stands": 2}
 
 
+TESTED = {"prompt": "Write f.", "tests": ["assert f(1) == 1"]}
+LACKING: dict[str, tuple[list[dict[str, object]], list[str], list[tuple[str, str]], str]] = {
+    "an unusual name": ([{"prompt": "Double 5?", "response": "10"}], [], [("column", "all rows")], "'prompt', 'response'"),
+    "a space in it": ([{"prompt": "Double 5?", " answer": "10"}], ["--reward", "math"], [("column", "all rows")], "' answer'"),
+    "code without tests": ([TESTED, {"prompt": "Write g."}], ["--reward", "code"], [("gold", "line 2")], "no column 'tests'"),
+    "some without tests": ([TESTED, {"prompt": "Write g."}], [], [("gold", "line 2")], "no column 'tests'"),
+    "unreadable tests": ([TESTED, {"prompt": "Write g.", "tests": "(("}], [], [("gold", "line 2")], "tests cannot be read"),
+    "tests and null": ([TESTED | {"answer": None}], [], [], "'code'"),
+    "tests alone": ([TESTED], [], [], "'code'"),
+    "no answer needed": ([{"prompt": "Write a poem."}], ["--reward", "format:boxed"], [], "'verified': False"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LACKING)
+def test_what_training_would_miss_is_a_finding_and_what_it_would_not_is_none(tmp_path, case):
+    rows, arguments, findings, words = LACKING[case]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    check = json.loads(dopr(tmp_path, "data", "check", "x.jsonl", "--json", *arguments, code=1 if findings else 0))
+    assert [(f["kind"], f["where"]) for f in check["findings"]] == findings
+    assert words in str(check)
+
+
+def test_golds_that_no_verifier_was_given_are_not_said_to_be_checked(tmp_path):
+    write_jsonl(tmp_path / "good.jsonl", GOOD)
+    (tmp_path / "mine.py").write_text("def r(completions, **columns):\n    return [1.0] * len(completions)\n")
+    output = dopr(tmp_path, "data", "check", "good.jsonl", "--reward", "mine:r")
+    assert "golds: not checked, since the form that mine:r wants is not known" in output
+    assert "verifier" not in output
+    assert "golds: verifier math" in dopr(tmp_path, "data", "check", "good.jsonl")
+
+
+def test_advice_is_about_the_file_that_is_meant(tmp_path):
+    write_jsonl(tmp_path / "good.jsonl", GOOD)
+    write_jsonl(tmp_path / "other.jsonl", [{"text": "What?"}])
+    output = dopr(tmp_path, "data", "check", "good.jsonl", "--against", "other.jsonl", code=2)
+    assert "other.jsonl has the columns 'text', and none is a prompt" in output
+    assert "Rename the one that is in other.jsonl." in output
+    for source in ("gym:chain_sum", "world:mixed"):
+        assert f"{source} is generated together with its answers" in dopr(tmp_path, "data", "check", source, code=2)
+
+
 def slow_overlaps(first, second, least):
     """The definition, literally."""
 

@@ -69,7 +69,9 @@ def _text(result: DataCheck, show: int) -> str:
         f"prompts: {lengths['least']:,} to {lengths['most']:,} characters, median {lengths['median']:,}",
     ]
     if result.reward:
-        lines.append(f"golds: verifier {result.reward}; answer taken from {_counts(result.extraction)}")
+        taken = f"; answer taken from {_counts(result.extraction)}" if result.extraction else ""
+        unknown = f"not checked, since the form that {result.reward} wants is not known"
+        lines.append(f"golds: {f'verifier {result.reward}' if result.verified else unknown}{taken}")
         if result.reading:
             lines.append(f"read as {_counts(result.reading)}")
     if result.against:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ import numpy as np
 from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
-from dopr.tasks.code_verifier import read_tests
 from dopr.tasks.known_sets import KNOWN_SETS
 from dopr.tasks.math_equal import reading
 from dopr.tasks.overlap import overlaps, words_of
 from dopr.tasks.problems import Problem, prompt_id
-from dopr.tasks.rewards import auto_reward, check_golds, resolve_rewards
+from dopr.tasks.rewards import auto_reward, check_golds, needs_answer, reads_golds, resolve_rewards
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages
 
 #: Kinds of findings, in the order in which they are shown.
 KINDS = {
     "row": "prompts or ids that cannot be used",
+    "column": "missing columns",
     "duplicate-id": "ids used twice",
     "conflict": "the same prompt with another answer",
     "repeat": "repeated problems",
@@ -59,7 +59,9 @@ class DataCheck:
     columns: dict[str, str | None]
     """The columns taken for prompt, answer and id."""
     reward: str
-    """The verifier that the golds were given to; empty where no row has a gold."""
+    """The reward that the golds are for; empty where none could be chosen."""
+    verified: bool
+    """Whether it was given the golds: the form that a function of the user's wants is not known."""
     extraction: dict[str, int]
     """Golds by where their answer stands: ``####``, ``boxed`` or ``as it stands``."""
     reading: dict[str, int]
@@ -119,7 +121,7 @@ def check_data(
         if len(text) > most_characters:
             findings.append(Finding("length", where, problem.id, f"{len(text):,} characters, over {most_characters:,}"))
     progress("golds")
-    name, how_read = _golds(problems, places, reward, timeout, findings)
+    name, verified, how_read = _golds(problems, places, chosen, reward, timeout, findings)
     other: dict[str, Any] = {}
     if against is not None:
         progress(f"comparing with {against}")
@@ -129,13 +131,18 @@ def check_data(
     sizes = np.array([len(text) for text in texts] or [0])
     return DataCheck(
         file=source, rows=len(rows), columns={"prompt": chosen.prompt, "answer": chosen.answer, "id": chosen.ident},
-        reward=name, extraction=_extraction(rows, chosen.answer), reading=how_read, against=other,
+        reward=name, verified=verified, extraction=_extraction(rows, chosen.answer), reading=how_read, against=other,
         prompt_characters={"least": int(sizes.min()), "median": int(np.median(sizes)), "most": int(sizes.max())},
         findings=sorted(findings, key=lambda f: order.index(f.kind)),
     )  # fmt: skip
 
 
 def _rows(source: str, split: str) -> list[Row]:
+    if source.startswith(("gym:", "world:")):
+        raise DataError(
+            f"{source} is generated together with its answers: there is no file to check. Give a file, a directory or a "
+            "dataset on the hub as org/name."
+        )
     if is_data_path(source):
         return read_path(Path(source).expanduser(), split=split)
     from dopr.tasks.hub import read_hub
@@ -167,9 +174,10 @@ def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding])
             findings.append(Finding("row", row.where, "", _after_place(str(error), row.where)))
             continue
         answer = None
-        if chosen.answer is not None:
+        value = None if chosen.answer is None else col.field(row.data, chosen.answer)
+        if chosen.answer is not None and not (row.data.get("tests") and value in (None, "")):
             try:
-                answer = gold_text(col.field(row.data, chosen.answer))
+                answer = gold_text(value)
             except ValueError as reason:
                 findings.append(Finding("gold", row.where, ident, f"the gold cannot be checked: {reason}"))
         problems.append(Problem(id=ident, prompt=prompt, answer=answer, extra=row.data))
@@ -210,39 +218,45 @@ def _short(text: str | None) -> str:
 
 
 def _golds(
-    problems: Sequence[Problem], places: Sequence[str], reward: str, timeout: float, findings: list[Finding]
-) -> tuple[str, dict[str, int]]:
-    """The verifier's name and how it reads the golds; those that it rejects go to ``findings``."""
+    problems: Sequence[Problem], places: Sequence[str], chosen: col.Columns, reward: str, timeout: float, findings: list[Finding],
+) -> tuple[str, bool, dict[str, int]]:  # fmt: skip
+    """The reward's name, whether it was given the golds, and how it reads them; those that it rejects go to ``findings``."""
     where = {id(p): place for p, place in zip(problems, places, strict=True)}
-    for problem in problems:
-        tests = problem.extra.get("tests")
-        if tests is not None and read_tests(tests) is None:
-            findings.append(Finding("gold", where[id(problem)], problem.id, "its tests cannot be read"))
     with_gold = [p for p in problems if p.answer is not None]
-    if not with_gold:
-        return "", {}
-    name = auto_reward(with_gold) if reward == "auto" else reward
+    name = reward
+    if reward == "auto" and with_gold:
+        name = auto_reward(with_gold)
+    elif reward == "auto" and any(p.extra.get("tests") for p in problems):
+        name = "code"
+    lacking = chosen.answer is None and needs_answer([name])
+    if lacking:
+        there = f"none of {_columns(p.extra for p in problems)} is an answer ({', '.join(col.ANSWER_COLUMNS)})"
+        findings.append(Finding("column", "all rows", "", f"{there}; name the one that is with --answer-column"))
+    if lacking or name == "auto":
+        return "", False, {}
     (verifier,) = resolve_rewards([name], timeout=timeout)
-    rejected = check_golds(with_gold, verifier)
-    for problem, why in rejected:
-        findings.append(Finding("gold", where[id(problem)], problem.id, why))
+    unusable = {f.where for f in findings if f.kind == "gold"}
+    rejected = check_golds([p for p in problems if where[id(p)] not in unusable], verifier)
+    findings += [Finding("gold", where[id(problem)], problem.id, why) for problem, why in rejected]
     if name != "math":
-        return name, {}
+        return name, reads_golds(verifier), {}
     bad = {id(problem) for problem, _ in rejected}
     kinds = reading([str(p.answer) for p in with_gold], timeout=timeout)
     for problem, kind in zip(with_gold, kinds, strict=True):
         if kind == "unread" and id(problem) not in bad:
-            findings.append(
-                Finding("unread", where[id(problem)], problem.id, f"the gold {_short(problem.answer)} is no mathematics "
-                        "that can be read")
-            )  # fmt: skip
-    return name, dict(Counter(kinds).most_common())
+            text = f"the gold {_short(problem.answer)} is no mathematics that can be read"
+            findings.append(Finding("unread", where[id(problem)], problem.id, text))
+    return name, True, dict(Counter(kinds).most_common())
+
+
+def _columns(rows: Iterable[dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(repr(name) for row in rows for name in row))
 
 
 def _extraction(rows: Sequence[Row], answer: str | None) -> dict[str, int]:
     if answer is None:
         return {}
-    values = [col.field(row.data, answer) for row in rows]
+    values = [value for row in rows if (value := col.field(row.data, answer)) is not None]
     texts = [value for value in values if isinstance(value, str)]
     marked = sum("####" in text for text in texts)
     boxed = sum("####" not in text and "\\boxed{" in text for text in texts)
@@ -254,7 +268,11 @@ def _against(
     problems: Sequence[Problem], places: Sequence[str], texts: Sequence[str], against: str, rows: Sequence[Row], least: float,
     findings: list[Finding],
 ) -> dict[str, Any]:  # fmt: skip
-    chosen = col.choose(rows, against, col.Names(), require_answer=False)
+    try:
+        chosen = col.choose(rows, against, col.Names(), require_answer=False)
+    except DataError:  # its advice is an option, and that names the column of the file that is checked
+        there = f"{against} has the columns {_columns(row.data for row in rows)}, and none is a prompt"
+        raise DataError(f"{there} ({', '.join(col.PROMPT_COLUMNS)}). Rename the one that is in {against}.") from None
     others, other_places = _problems(rows, chosen, [])
     other_texts = [_text(p.prompt) for p in others]
     whole = {" ".join(words_of(text)): k for k, text in reversed(list(enumerate(other_texts)))}
@@ -277,6 +295,6 @@ def _against(
 def as_json(check: DataCheck) -> str:
     """The whole check as JSON."""
     record = {name: getattr(check, name) for name in
-              ("file", "rows", "columns", "reward", "extraction", "reading", "prompt_characters", "against", "counts")}  # fmt: skip
+              ("file", "rows", "columns", "reward", "verified", "extraction", "reading", "prompt_characters", "against", "counts")}  # fmt: skip
     findings = [{"kind": f.kind, "where": f.where, "id": f.id, "text": f.text} for f in check.findings]
     return json.dumps(record | {"clean": not findings, "findings": findings}, indent=2)

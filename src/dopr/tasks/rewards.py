@@ -137,11 +137,18 @@ def auto_reward(problems: Sequence[Problem]) -> str:
     return "math"
 
 
+def reads_golds(reward: RewardFunction) -> bool:
+    """Whether the form is known in which the reward wants a gold: not of a regex, nor of a function of the user's."""
+    if isinstance(reward, shaping.Gate):
+        return any(map(reads_golds, reward.rewards))
+    return isinstance(reward, Verifier) and reward.example is not None
+
+
 def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tuple[Problem, str]]:
     """Problems whose own gold, in the form that the named verifier wants, it rejects, or that lack what it reads; and why.
     Counters stay as they are.
 
-    A function of the user's and a regex cannot be checked so: the form that they want is not known.
+    What does not :func:`reads_golds` is not checked.
     """
     if isinstance(reward, shaping.Gate):
         return [bad for part in reward.rewards for bad in check_golds(problems, part)]
