@@ -120,6 +120,23 @@ def test_own_problems_with_a_toml_file_a_baseline_and_lora(place: Path) -> None:
     assert measured["estimate"] == summary["after"]["accuracy"]
 
 
+def test_a_run_is_not_evaluated_on_problems_that_have_changed_since(place: Path) -> None:
+    write_jsonl(place / "old.jsonl", sums(40))
+    write_jsonl(place / "aside.jsonl", sums(60)[40:])
+    small = ("--trainer", "max_steps=1", "--evaluations", "0", "--max-completion-length", "4")
+    dopr(place, "train", "--data", "old.jsonl", *small, "--output", "split")
+    dopr(place, "train", "--data", "old.jsonl", "--eval-data", "aside.jsonl", *small, "--output", "beside")
+    write_jsonl(place / "aside.jsonl", sums(70)[40:])
+    write_jsonl(place / "old.jsonl", sums(80)[20:])
+    printed = dopr(place, "eval", "--run", "split", code=2)
+    assert "cannot be evaluated again with other data (data_fingerprint: " in printed
+    assert "split/checkpoints/final with --model and --data" in printed
+    write_jsonl(place / "old.jsonl", sums(40))
+    printed = dopr(place, "eval", "--run", "beside", code=2)
+    assert "cannot be evaluated again with other data (held_out_fingerprint: " in printed
+    dopr(place, "eval", "--run", "split")
+
+
 def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place: Path) -> None:
     write_jsonl(place / "more.jsonl", sums(40))
     (place / "digits.py").write_text(

@@ -23,6 +23,7 @@ from dopr.runlog import read_config, write_json
 from dopr.tasks.known_sets import KNOWN_SETS, find_set
 from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.rewards import preflight, resolve_rewards
+from dopr.train.checkpoint import differences
 from dopr.train.held_out import load
 from dopr.train.prepare import completion_length, fit_threads, is_tiny, prepare, reward_names, use_chat
 from dopr.train.scoring import CombinedReward
@@ -105,9 +106,16 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
         raise RunError(
             f"The run {run} held no problems out. Evaluate its checkpoint on a file with --model and --data."
         )
+    resolved = read_config(Path(run))["resolved"]
+    now = {"data_fingerprint": prepared.fingerprint, "held_out_fingerprint": prepared.held_out_fingerprint}
+    known = {name: resolved[name] for name in now if name in resolved}  # an older version stored the first alone
+    if changed := differences(known, {name: now[name] for name in known}):
+        raise RunError(
+            f"The run in {run} cannot be evaluated again with other data ({'; '.join(changed)}): what is held out of it now may "
+            f"have been trained on. Set it back, or evaluate {run}/checkpoints/final with --model and --data."
+        )
     preflight(prepared.rewards, prepared.held_out, timeout=settings.reward_timeout)
-    stored = read_config(Path(run))["resolved"]["sampling"]
-    sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling)})
+    sampling = Sampling(**{f.name: resolved["sampling"][f.name] for f in fields(Sampling)})
     tries(settings.k or None, sampling.n)
     checkpoint = f"{run}/checkpoints/final"
     if settings.output:

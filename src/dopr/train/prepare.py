@@ -61,10 +61,19 @@ class Prepared:
     @property
     def fingerprint(self) -> str:
         """Hash of the training problems, to recognise changed data."""
-        digest = hashlib.sha256()
-        for p in sorted(self.problems, key=lambda p: p.id):
-            digest.update(json.dumps([p.id, p.prompt, p.answer]).encode())
-        return digest.hexdigest()[:16]
+        return _hash(self.problems)
+
+    @property
+    def held_out_fingerprint(self) -> str:
+        """Hash of the held-out problems, likewise."""
+        return _hash(self.held_out)
+
+
+def _hash(problems: list[Problem]) -> str:
+    digest = hashlib.sha256()
+    for p in sorted(problems, key=lambda p: p.id):
+        digest.update(json.dumps([p.id, p.prompt, p.answer]).encode())
+    return digest.hexdigest()[:16]
 
 
 def prepare(settings: TrainSettings) -> Prepared:

@@ -122,7 +122,8 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     resolved = {
         "model": prepared.model, "rewards": list(prepared.reward_names), "learning_rate": trainer.args.learning_rate,
         "parameters": model.num_parameters(), "problems": len(prepared.problems), "held_out": prepared.held_out_from,
-        "data_fingerprint": prepared.fingerprint, "model_fingerprint": trainer.job["model"], "chat": chat,
+        "data_fingerprint": prepared.fingerprint, "held_out_fingerprint": prepared.held_out_fingerprint,
+        "model_fingerprint": trainer.job["model"], "chat": chat,
         "sampling": as_dict(sampling), "group_size": trainer.num_generations,
         "chunk": trainer.selector.rollouts.chunk, "wrong_cap": trainer.selector.rollouts.wrong_cap, "right_cap": trainer.selector.rollouts.right_cap,
         "replay": trainer.selector.n_replay, "replay_updates": trainer.selector.replay_updates,
