@@ -155,13 +155,28 @@ def test_several_sets_in_one_call(tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["sets"]
     assert {name: s["problems"] for name, s in summary.items()} == {"a": 7, "math500": 5}
     assert set(summary["a"]["metrics"]) == {"avg@2", "pass@2", "maj@2"}
-    assert "math500" in text
+    assert [line.strip() for line in text.splitlines() if line.startswith("tiny")] == [
+        "tiny on a.jsonl",
+        "tiny on math500.jsonl",
+        "tiny",
+    ]
     settings = json.loads((tmp_path / "out" / "math500" / "settings.json").read_text())
     assert (settings["template"], settings["reward"]) == ("boxed", ["math"])
     before = (tmp_path / "out" / "a" / "completions.jsonl").read_text()
     dopr(tmp_path, *command)
     assert (tmp_path / "out" / "a" / "completions.jsonl").read_text() == before
     assert "seed 0 there, 1 now" in dopr(tmp_path, *command, "--seed", "1", code=2)
+
+
+def test_a_prompt_too_long_is_named_before_any_set_is_generated(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", sums(3))
+    long = {"id": "whale", "question": "What is 1 + 1? " * 500, "answer": "2"}
+    write_jsonl(tmp_path / "b.jsonl", [*sums(3), long, *sums(5)[3:]])
+    command = ["eval", "--sets", "a.jsonl", "--sets", "b.jsonl", "--max-completion-length", "4", "--output", "out"]
+    output = dopr(tmp_path, *command, code=2)
+    assert "b.jsonl: Prompt 'whale' has " in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
 
 
 def test_known_sets_are_found_as_local_copies_or_on_the_hub(tmp_path):

@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from dopr.config import EvalSettings, TrainSettings, build
-from dopr.errors import ConfigError, RunError
+from dopr.errors import ConfigError, DataError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
 from dopr.evaluate_set import evaluate_set, open_folder, write_summary
-from dopr.generation import Completion, Prompt, generate
+from dopr.generation import Completion, Prompt, check_lengths, generate, tokenize
 from dopr.models import resolve_model
 from dopr.policy import load_policy
 from dopr.runlog import read_config, write_json
@@ -61,8 +62,10 @@ def run_command(settings: EvalSettings) -> None:
         (one, to_rows(one.problems, **_shape(one, model)), _sampling(one, model), _folder(settings, one, len(sets) > 1))
         for one in sets
     ]
-    for one, _, sampling, folder in jobs:  # what cannot be is refused before anything is generated
+    for one, rows, sampling, _ in jobs:  # what cannot be is refused before anything is generated
         tries(settings.k or None, sampling.n)
+        _check_lengths(one, rows, sampling, model)
+    for one, _, sampling, folder in jobs:
         if folder is not None:
             open_folder(folder, _identity(one, sampling, model))
     summaries: dict[str, dict[str, Any]] = {}
@@ -72,8 +75,7 @@ def run_command(settings: EvalSettings) -> None:
         if folder is not None:
             written = write_summary(folder, evaluation, settings.k or None)
             console.print(f"Written: {written}", highlight=False, soft_wrap=True)
-        if len(sets) == 1:
-            _show(console, summaries[one.name], f"{settings.model} on {one.settings.data}", sampling)
+        _show(console, summaries[one.name], f"{settings.model} on {one.settings.data}", sampling)
     if len(sets) > 1:
         from dopr.cli.show import sets_table
 
@@ -165,17 +167,20 @@ class _Model:
         with uncollected():
             quiet_libraries()
         self.policy: Any = None
+        self.config: Any  # as check_lengths reads a model's
         self.chunk: int | None = None
         if settings.backend == "vllm":
             from dopr.vllm_generation import CHUNK, VLLMBackend
 
             self._vllm = VLLMBackend(path, dtype=settings.dtype, seed=settings.seed)
             self.tokenizer, self.context, self.chunk = self._vllm.tokenizer, self._vllm.context, CHUNK
+            self.config = SimpleNamespace(max_position_embeddings=self.context)
             return
         with uncollected():  # the imports are in here
             self.policy, self.tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
         fit_threads(self.policy)
-        self.context = getattr(self.policy.config, "max_position_embeddings", None)
+        self.config = self.policy.config
+        self.context = getattr(self.config, "max_position_embeddings", None)
 
     def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         if self.policy is None:
@@ -234,6 +239,15 @@ def _sampling(one: _Set, model: _Model) -> Sampling:
         seed=settings.seed,
         batch_size=256 if model.policy is not None and is_tiny(model.policy) else settings.batch_size,
     )  # fmt: skip
+
+
+def _check_lengths(one: _Set, rows: list[dict[str, Any]], sampling: Sampling, model: _Model) -> None:
+    """Refuse prompts that leave no room, before another set has cost hours; by id, as chunks are sorted by length."""
+    prompt_ids = tokenize(model.tokenizer, [row["prompt"] for row in rows])
+    try:
+        check_lengths(model, prompt_ids, sampling.max_new_tokens, [p.id for p in one.problems])
+    except DataError as error:
+        raise DataError(f"{one.settings.data}: {error}") from None
 
 
 def _folder(settings: EvalSettings, one: _Set, several: bool) -> Path | None:
