@@ -124,6 +124,48 @@ def test_impossible_settings_are_refused_before_anything_is_loaded(
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--split", "nosuch"], ["problems.jsonl: a single file has no splits", "split (nosuch)"]),
+        (["--eval-data", "other.jsonl", "--split", "train"], ["problems.jsonl, other.jsonl: a single file"]),
+        (["--data", "gym:chain_sum", "--prompt-column", "q"], ["gym:chain_sum: generated", "prompt_column would have"]),
+        (["--data", "world:mixed", "--id-column", "n"], ["id_column would have no effect"]),
+        (["--target", "0.9"], ["No problems are held out of problems.jsonl", "target would have no effect"]),
+        (
+            ["--evaluations", "3", "--target", "0.9", "--eval-problems", "0"],
+            ["target, evaluations would have no effect"],
+        ),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    problems(tmp_path, [{"question": "Another?", "answer": "1"}], "other.jsonl")
+    message = refused(tmp_path, "--data", problems(tmp_path, GOOD), *arguments)
+    for word in words:
+        assert word in message
+
+
+def test_options_that_have_an_effect_on_one_of_the_sources_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    problems(tmp_path, GOOD, "both/train.jsonl")
+    problems(tmp_path, [{"question": "Another?", "answer": "1"}], "other.jsonl")
+    message = refused(
+        tmp_path, "--data", "both", "--eval-data", "other.jsonl", "--split", "train", "--model", "no-such"
+    )
+    assert "There is no model" in message
+
+
+def test_eval_refuses_data_beside_sets_and_a_split_of_a_single_file(tmp_path: Path) -> None:
+    file = problems(tmp_path, GOOD)
+    for arguments, words in (
+        (["--data", file, "--sets", "gsm8k"], "data (problems.jsonl) would have no effect"),
+        (["--data", file, "--split", "train"], "split (train) would have no effect"),
+    ):
+        done = dopr(tmp_path, "eval", *arguments)
+        assert done.returncode == 2
+        assert words in " ".join(done.stderr.split())
+
+
 def test_bad_config_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("learning_rat: 1e-5\n")
     assert "Did you mean 'learning_rate'" in refused(tmp_path, "--config", "a.yaml")
@@ -205,7 +247,7 @@ def test_eval_and_report_say_what_is_wrong(tmp_path: Path) -> None:
         (["eval", "--run", "nowhere"], "config.json"),
         (["report", "nowhere"], "nowhere"),
         (
-            ["eval", "-n", "4", "--temperature", "0", "--data", problems(tmp_path, GOOD), "--split", "train"],
+            ["eval", "-n", "4", "--temperature", "0", "--data", problems(tmp_path, GOOD)],
             "temperature 0",
         ),
         (["train", "--resume", "nowhere"], "nowhere"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
+from dopr.cli.eval_sets import EvalSet, load_sets
 from dopr.config import EvalSettings, TrainSettings, build
 from dopr.errors import ConfigError, DataError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
@@ -21,33 +21,16 @@ from dopr.generation import Completion, Prompt, check_lengths, generate, tokeniz
 from dopr.models import resolve_model
 from dopr.policy import load_policy
 from dopr.runlog import read_config, write_json
-from dopr.tasks.known_sets import KNOWN_SETS, find_set
-from dopr.tasks.problems import Problem, to_rows
-from dopr.tasks.rewards import preflight, resolve_rewards
+from dopr.tasks.problems import to_rows
+from dopr.tasks.rewards import preflight
 from dopr.train.checkpoint import differences
-from dopr.train.held_out import load
-from dopr.train.prepare import completion_length, fit_threads, is_tiny, prepare, reward_names, use_chat
+from dopr.train.prepare import completion_length, fit_threads, is_tiny, prepare, use_chat
 from dopr.train.scoring import CombinedReward
-
-if TYPE_CHECKING:
-    from dopr.tasks.rewards import RewardFunction
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 _KNOWN_LENGTH = (
     4096  # most tokens of a completion on a known set, unless the context is too short or another is asked for
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Set:
-    """A problem set that is ready to be evaluated."""
-
-    name: str
-    known: bool
-    settings: EvalSettings
-    problems: list[Problem]
-    reward_names: tuple[str, ...]
-    rewards: list[RewardFunction]
 
 
 def run_command(settings: EvalSettings) -> None:
@@ -56,7 +39,7 @@ def run_command(settings: EvalSettings) -> None:
     if settings.run is not None:
         _evaluate_run(settings, settings.run, console)
         return
-    sets = _load_sets(settings)
+    sets = load_sets(settings)
     model = _Model(settings)
     jobs = [
         (one, to_rows(one.problems, **_shape(one, model)), _sampling(one, model), _folder(settings, one, len(sets) > 1))
@@ -188,43 +171,7 @@ class _Model:
         return generate(self.policy, self.tokenizer, prompts, sampling)
 
 
-def _load_sets(settings: EvalSettings) -> list[_Set]:
-    """Every set with its rewards, all checked before a model is loaded."""
-    names = [name for entry in settings.sets for name in _split(entry)] or [settings.data]
-    sets = []
-    for title, name in zip(_titles(names), names, strict=True):
-        known = name in KNOWN_SETS
-        source, split = find_set(name, settings.data_dir) if known else (name, settings.split or "test")
-        template = settings.template or ("boxed" if known else None)
-        own = replace(settings, data=source, split=split, template=template)
-        problems = load(own, source, split=settings.split or split, size=settings.size)
-        rewards = ("math",) if known and settings.reward == ("auto",) else reward_names(own, problems)
-        functions = resolve_rewards(rewards, timeout=settings.reward_timeout)
-        preflight(functions, problems, timeout=settings.reward_timeout)
-        sets.append(
-            _Set(name=title, known=known, settings=own, problems=problems, reward_names=rewards, rewards=functions)
-        )
-    return sets
-
-
-def _split(entry: str) -> list[str]:
-    """``gsm8k,math500`` is two sets; anything else with a comma is one source."""
-    parts = [part.strip() for part in entry.split(",")]
-    return parts if all(part in KNOWN_SETS for part in parts) else [entry]
-
-
-def _titles(names: Sequence[str]) -> list[str]:
-    """A short name for each set, fit for a directory, no two alike."""
-    short = [name if name in KNOWN_SETS else Path(name.replace(":", "-").partition("?")[0]).stem for name in names]
-    seen: Counter[str] = Counter()
-    titles = []
-    for name in short:
-        seen[name] += 1
-        titles.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return titles
-
-
-def _sampling(one: _Set, model: _Model) -> Sampling:
+def _sampling(one: EvalSet, model: _Model) -> Sampling:
     settings = one.settings
     # One sample per problem means greedy; several need a temperature above 0.
     temperature = (0.0 if settings.n == 1 else 1.0) if settings.temperature is None else settings.temperature
@@ -241,7 +188,7 @@ def _sampling(one: _Set, model: _Model) -> Sampling:
     )  # fmt: skip
 
 
-def _check_lengths(one: _Set, rows: list[dict[str, Any]], sampling: Sampling, model: _Model) -> None:
+def _check_lengths(one: EvalSet, rows: list[dict[str, Any]], sampling: Sampling, model: _Model) -> None:
     """Refuse prompts that leave no room, before another set has cost hours; by id, as chunks are sorted by length."""
     prompt_ids = tokenize(model.tokenizer, [row["prompt"] for row in rows])
     try:
@@ -250,16 +197,16 @@ def _check_lengths(one: _Set, rows: list[dict[str, Any]], sampling: Sampling, mo
         raise DataError(f"{one.settings.data}: {error}") from None
 
 
-def _folder(settings: EvalSettings, one: _Set, several: bool) -> Path | None:
+def _folder(settings: EvalSettings, one: EvalSet, several: bool) -> Path | None:
     return None if settings.output is None else Path(settings.output) / (one.name if several else "")
 
 
-def _shape(one: _Set, model: _Model) -> dict[str, Any]:
+def _shape(one: EvalSet, model: _Model) -> dict[str, Any]:
     settings = one.settings
     return {"template": settings.template, "system": settings.system, "chat": use_chat(settings, model.tokenizer)}
 
 
-def _identity(one: _Set, sampling: Sampling, model: _Model) -> dict[str, Any]:
+def _identity(one: EvalSet, sampling: Sampling, model: _Model) -> dict[str, Any]:
     """What must not change for an evaluation to go on."""
     settings = one.settings
     problems = [[p.id, p.prompt, p.answer, p.extra.get("tests")] for p in one.problems]
@@ -284,7 +231,7 @@ def _weights(model: str) -> str | None:
 
 
 def _evaluate_set(
-    one: _Set, rows: list[dict[str, Any]], sampling: Sampling, model: _Model, folder: Path | None, console: Console
+    one: EvalSet, rows: list[dict[str, Any]], sampling: Sampling, model: _Model, folder: Path | None, console: Console
 ) -> Evaluation:
     with console.status(f"{one.name}: {len(rows)} problems x {sampling.n} samples") as status:
 

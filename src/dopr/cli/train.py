@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from dopr.cli.ignored import refuse_ignored, refuse_unmeasured
 from dopr.config import TrainSettings
 from dopr.train.prepare import prepare, run_directory
 
@@ -11,7 +12,11 @@ from dopr.train.prepare import prepare, run_directory
 def run_command(settings: TrainSettings) -> None:
     """Check, train, and print what was reached and spent."""
     console = Console()
+    if settings.resume is None:  # what is stored cannot be taken back
+        refuse_ignored(settings, [source for source in (settings.data, settings.eval_data) if source is not None])
     prepared = prepare(settings)
+    if settings.resume is None:
+        refuse_unmeasured(settings, prepared)
     run_directory(settings)  # refuses a used one before anything heavy is imported
     from dopr.quiet import quiet_libraries, uncollected
 
