@@ -225,6 +225,14 @@ def test_reward_functions_that_cannot_work_are_named(tmp_path: Path) -> None:
             assert word in message, message
 
 
+def test_a_column_that_a_function_cannot_be_given_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def r(completions, hints, **columns):\n    return [1.0] * len(completions)\n")
+    file = problems(tmp_path, [*({**row, "hints": ["a"]} for row in GOOD), {**GOOD[0], "id": "x", "hints": 3}])
+    message = refused(tmp_path, "--data", file, "--reward", "mine:r")
+    assert "missing 1 required positional argument: 'hints'" in message
+    assert "Not given: 'hints' (a dataset cannot hold it: " in message
+
+
 def test_a_pool_without_signal_warns_early_and_stops_when_asked(tmp_path: Path) -> None:
     rows = [{"question": f"Name star {i}.", "answer": str(10**9 + i)} for i in range(20)]
     done = dopr(

@@ -159,6 +159,29 @@ def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place
     assert summary["rewards"]["even"]["scored"] == 48 - summary["rewards"]["even"]["unscorable"]
 
 
+def test_a_function_is_given_lists_objects_and_mixed_numbers_in_trial_training_and_evaluation(place: Path) -> None:
+    rows = [
+        {**row, "choices": {"text": ["1"] * (i % 3)}, "hints": ["a"] * (i % 2), "weight": 1 if i % 2 else 0.5}
+        for i, row in enumerate(sums(40))
+    ]
+    write_jsonl(place / "nested.jsonl", rows)
+    (place / "nested.py").write_text(
+        "def score(completions, choices, hints, weight, **columns):\n"
+        "    assert all(isinstance(c['text'], list) for c in choices) and all(isinstance(h, list) for h in hints)\n"
+        "    assert all(isinstance(w, float) for w in weight)\n"
+        "    return [float(len(c) % 2) for c in completions]\n",
+        encoding="utf-8",
+    )
+    printed = dopr(
+        place, "train", "--data", "nested.jsonl", "--reward", "nested:score", "--trainer", "max_steps=2", "--output", "nested-run",
+        "--evaluations", "0", "--max-completion-length", "4",
+    )  # fmt: skip
+    assert "not given all columns" not in printed
+    counts = read(place / "nested-run" / "summary.json")["rewards"]["score"]
+    assert counts["scored"] > 0
+    assert (counts["unscorable"], counts["errors"]) == (0, 0)
+
+
 # -- no signal -----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from dopr.errors import ConfigError, DataError
 from dopr.tasks.columns import ANSWER_COLUMNS, PROMPT_COLUMNS
-from dopr.tasks.problems import RESERVED, Problem, load_problems, prompt_id, split_holdout, to_rows
+from dopr.tasks.passed_on import RESERVED
+from dopr.tasks.problems import Problem, load_problems, prompt_id, split_holdout, to_rows
 from dopr.tasks.templates import TEMPLATES, render_prompt
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -319,7 +320,10 @@ def test_one_prompt_under_two_ids_is_two_problems(tmp_path):
 def test_hostile_extra_columns_pass_through_and_stay_out_of_the_rows(tmp_path):
     hostile = {
         "html": "<script>",
-        "deep": {"a": [1, {"b": None}]},
+        "mixed": {"a": [1, {"b": None}]},
+        "huge": {"a": 10**30},
+        "broken": ["\ud800"],
+        "deep": json.loads("[" * 60 + "]" * 60),
         "big": 10**30,
         "completion": "x",
         "trainer_state": 1,
@@ -379,6 +383,21 @@ def test_rows_make_a_dataset():
     assert data["n"][:] == [1, None]
     assert data["answer"][:] == ["2", None]
     assert "\\boxed{}" in data["prompt"][0]
+
+
+def test_columns_reach_the_rows_as_a_dataset_holds_them():
+    from datasets import Dataset
+
+    extras = [
+        {"choices": {"text": ["1", "2"]}, "hints": ["a"], "weight": 1, "none": None, "odd": 1},
+        {"choices": {"text": [], "label": "A"}, "hints": None, "weight": 0.5, "none": None, "odd": "x"},
+    ]
+    rows = to_rows([problem(f"q{i}", **extra) for i, extra in enumerate(extras)])
+    assert [row["choices"] for row in rows] == [{"text": ["1", "2"], "label": None}, {"text": [], "label": "A"}]
+    assert [row["hints"] for row in rows] == [["a"], None]
+    assert [(row["weight"], type(row["weight"])) for row in rows] == [(1.0, float), (0.5, float)]
+    assert "odd" not in rows[0]
+    assert Dataset.from_list(rows).to_list() == rows
 
 
 def test_no_reserved_name_reaches_the_rows():

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -583,6 +584,22 @@ def test_preflight_lets_working_functions_pass():
     ]
     preflight(rewards, golds("1", "2", "3"), timeout=5)
     assert rewards[2].counts["scored"] == 0
+
+
+def test_preflight_says_once_which_columns_a_working_function_does_not_get(caplog):
+    seen = []
+
+    def function(completions, **columns):
+        seen.append({name for name in ("mixed", "lists", "late") if name in columns})
+        return [1.0] * len(completions)
+
+    problems = [replace(p, extra={"lists": [p.id], "mixed": 1, "late": 1}) for p in golds(*"12345")]
+    problems.append(replace(problems[0], id="last", extra={"lists": [], "mixed": "x", "late": ["x"]}))
+    preflight([guarded(function)], problems, timeout=5)
+    assert seen == [{"lists"}]  # as in the run: by all problems, not by the four that it is tried on
+    (message,) = caplog.messages
+    assert "is not given all columns: 'mixed' (a dataset cannot hold it: " in message
+    assert "'late' (" in message
 
 
 def test_preflight_gives_messages_where_the_run_will():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,11 @@ import numpy as np
 
 from dopr.errors import ConfigError, DataError
 from dopr.tasks import columns as col
+from dopr.tasks.passed_on import passed_on
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages, render_prompt
 
 logger = logging.getLogger("dopr")
-
-#: Names that the trainer passes to reward functions itself; a data column of such a name is not passed on.
-RESERVED = frozenset(
-    {"prompt", "prompts", "completion", "completions", "completion_ids", "answer", "id", "trainer_state", "log_extra"}
-    | {"log_metric", "environment", "environments", "image", "images"}
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,35 +172,23 @@ def _distinct(numbered: Iterable[tuple[str, Problem]], source: str, bad: list[st
 def to_rows(
     problems: Sequence[Problem], *, template: str | None = None, system: str | None = None, chat: bool = False
 ) -> list[dict[str, Any]]:
-    """Rows for ``datasets.Dataset.from_list``: ``prompt`` (rendered), ``answer``, ``id`` and the simple extra columns.
-
-    A column of ``extra`` is passed on where it holds text, integers, floats or booleans only, of one type throughout
-    (None aside), and its name is not one that the trainer uses itself (:data:`RESERVED`). The column ``tests`` of the code
-    verifier is passed on as JSON text where it holds lists or objects.
+    """Rows for ``datasets.Dataset.from_list``: ``prompt`` (rendered), ``answer``, ``id`` and the columns of ``extra`` that a
+    dataset can hold (:func:`dopr.tasks.passed_on.passed_on`).
     """
-    problems = [replace(p, extra=p.extra | {"tests": json.dumps(p.extra["tests"])})
-                if isinstance(p.extra.get("tests"), list | dict) else p for p in problems]  # fmt: skip
-    types: dict[str, set[type]] = {}
-    for problem in problems:
-        for name, value in problem.extra.items():
-            types.setdefault(name, set()).add(type(value))
-    simple = [
-        name
-        for name, kinds in types.items()
-        if name not in RESERVED and len(kinds - {type(None)}) == 1 and kinds <= {str, int, float, bool, type(None)}
-    ]
+    columns, _ = passed_on(columns_of(problems))
     return [
         {"prompt": render_prompt(p, template, system, chat), "answer": p.answer, "id": p.id}
-        | {name: _arrow_safe(p.extra.get(name)) for name in simple}
-        for p in problems
+        | {name: values[i] for name, values in columns.items()}
+        for i, p in enumerate(problems)
     ]
 
 
-def _arrow_safe(value: Any) -> Any:
-    """Arrow holds integers of 64 bits and text in UTF-8; anything else becomes None or loses the broken characters."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return None
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+def columns_of(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """What each problem has beside prompt and answer, the code verifier's ``tests`` as JSON text where they are lists or objects."""
+    return [
+        p.extra | {"tests": json.dumps(p.extra["tests"])} if isinstance(p.extra.get("tests"), list | dict) else p.extra
+        for p in problems
+    ]
 
 
 def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[Problem], list[Problem]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -14,8 +15,11 @@ from dopr.selection.user_code import import_named
 from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
 from dopr.tasks.answers import parse_number
 from dopr.tasks.guard import GuardedReward, checked
-from dopr.tasks.problems import Problem, prompt_id, to_rows
+from dopr.tasks.passed_on import passed_on
+from dopr.tasks.problems import Problem, columns_of, prompt_id, to_rows
 from dopr.tasks.verifiers import Verifier
+
+logger = logging.getLogger("dopr")
 
 _NAMED: dict[str, Callable[[float], Verifier]] = {
     "math": lambda timeout: math_verifier.math(timeout=timeout),
@@ -201,7 +205,7 @@ def preflight(
     """
     for reward in rewards:
         if isinstance(reward, GuardedReward):
-            _try(reward, problems[:_TRIED], timeout, chat)
+            _try(reward, problems, timeout, chat)
             continue
         bad = check_golds(problems, reward)
         if bad:
@@ -227,7 +231,11 @@ def _name(problem: Problem) -> str:
 
 
 def _try(reward: GuardedReward, problems: Sequence[Problem], timeout: float, chat: bool) -> None:
-    rows = to_rows(problems, chat=any(not isinstance(p.prompt, str) for p in problems))
+    """Call the function for the first few of ``problems``, with the columns that all of them allow."""
+    _, left_out = passed_on(columns_of(problems))
+    missing = ", ".join(f"{name!r} ({why})" for name, why in left_out.items())
+    rows = to_rows(problems, chat=any(not isinstance(p.prompt, str) for p in problems))[:_TRIED]
+    problems = problems[:_TRIED]
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     texts = ["" if p.answer is None else p.answer for p in problems]
     completions: list[Any] = [[{"role": "assistant", "content": t}] for t in texts] if chat else texts
@@ -238,7 +246,7 @@ def _try(reward: GuardedReward, problems: Sequence[Problem], timeout: float, cha
         "log_metric": lambda name, value: None,
     }
     try:
-        raw = _call(reward, completions, rest, time.monotonic() + timeout)
+        raw = _call(reward, completions, rest, time.monotonic() + timeout, missing)
     except TimeoutError:
         raise RewardError(
             f"The reward function {reward.__name__} took more than {timeout:g} seconds for {len(problems)} completions. "
@@ -250,9 +258,11 @@ def _try(reward: GuardedReward, problems: Sequence[Problem], timeout: float, cha
             f"The reward function {reward.__name__} returned NaN or infinity for all of {len(rewards)} gold answers. "
             "Return a finite number, or None where a completion cannot be scored."
         )
+    if missing:
+        logger.warning("The reward function %s is not given all columns: %s.", reward.__name__, missing)
 
 
-def _call(reward: GuardedReward, completions: list[Any], columns: dict[str, Any], deadline: float) -> Any:
+def _call(reward: GuardedReward, completions: list[Any], columns: dict[str, Any], deadline: float, missing: str) -> Any:
     """What the function returns for all completions or, where that raises, for the first one that it can do alone."""
     try:
         return reward.attempt(completions, columns, deadline)
@@ -271,5 +281,5 @@ def _call(reward: GuardedReward, completions: list[Any], columns: dict[str, Any]
     raise RewardError(
         f"The reward function {reward.__name__} raises on every call: {type(first).__name__}: {first}. It is called "
         "with completions, prompts and the data columns as keyword arguments, each a list; end its parameters with "
-        "**kwargs."
+        f"**kwargs.{f' Not given: {missing}.' if missing else ''}"
     ) from first
