@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dopr.errors import ConfigError, RunError
 from dopr.rank import RANKINGS, rank
-from dopr.replay import metadata_of_trace, replay, replay_row
+from dopr.replay import metadata_of_trace, mixed_share, replay, replay_row
 from dopr.selection import STRATEGIES
 from dopr.tasks.problems import load_problems
 from dopr.trace import Trace, Visit, read_trace
@@ -64,7 +65,12 @@ def test_a_published_trace_is_read_with_its_group_size(tmp_path: Path) -> None:
     assert trace.group_size == 4
     assert [v.when for v in trace.visits["7"]] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
     assert trace.rates(6).T.tolist() == [[0, 0, 0.25, 0.25, 1, 1], [0.75] * 6]
-    assert read_trace(published(tmp_path, {"a": [1 / 3, 0.1234567]})).group_size == 8  # nothing explains it
+    assert trace.fits
+    odd = read_trace(published(tmp_path, {"a": [1 / 3, 0.01, 0.99, 0.0, 1.0]}))
+    assert (odd.group_size, odd.fits) == (8, False)  # nothing explains it
+    right, sizes = odd.groups(5)
+    assert right.ravel().tolist() == [3, 1, 7, 0, 8]  # what was mixed stays mixed
+    assert set(sizes.ravel().tolist()) == {8}
 
 
 def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
@@ -80,6 +86,9 @@ def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
         "c": [(0.625, 0.0, 1)],
     }
     assert trace.group_size == 2
+    right, sizes = trace.groups(4)
+    assert (right[:, 0].tolist(), sizes[:, 0].tolist()) == ([1, 2, 2, 2], [2, 2, 2, 4])
+    assert (right[:, 1].tolist(), sizes[:, 1].tolist()) == ([0] * 4, [1] * 4)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +165,46 @@ def test_dropped_groups_count_and_further_rollouts_of_a_constant_group_may_succe
     assert ada.mixed / ada.groups >= expected - 0.12
 
 
+def test_a_recorded_group_is_replayed_at_its_own_size(tmp_path: Path) -> None:
+    """One success in four, recorded by a run whose usual group has two rollouts: rounded to two it would always fail."""
+    rounds: Any = [[("a", [0.0, 0.0, 0.0, 1.0], None)], [("b", [0.0, 1.0], None)], [("c", [0.0, 0.0], None)]]
+    trace = read_trace(run_dir(tmp_path, rounds))
+    assert trace.group_size == 2
+    whole = replay(trace, "random-one", rollouts=3000, group_size=4)
+    assert mixed_share(trace, 4)[0].tolist() == pytest.approx([1, 1, 1 - (5 / 6) ** 2 - 0])
+    assert whole.informative == pytest.approx((2 + 1 - (5 / 6) ** 2) / 3, abs=0.06)
+    assert mixed_share(trace, 2)[0].tolist() == pytest.approx([0.5, 1, 0])
+    assert replay(trace, "random-one", rollouts=3000).informative == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_share_of_mixed_groups_is_that_of_the_draws() -> None:
+    rng = np.random.default_rng(0)
+    trace = Trace(
+        source="made", group_size=8, categories={},
+        visits={f"p{k}": [Visit(when=0.5, rate=k / 6, rollouts=6)] for k in range(7)},
+    )  # fmt: skip
+    for size in (2, 4, 6, 9):
+        expected = mixed_share(trace, size)[0]
+        for k in range(7):
+            groups = np.tile(np.arange(6) < k, (20_000, 1))
+            drawn = rng.permuted(groups, axis=1)[:, :size]
+            drawn = np.hstack([drawn, rng.random((20_000, max(0, size - 6))) < (k + 0.5) / 7])
+            assert abs((drawn.any(axis=1) & ~drawn.all(axis=1)).mean() - expected[k]) < 0.015
+
+
+def test_intervals_over_few_seeds_are_wide_and_one_seed_has_none() -> None:
+    trace = flat_trace({f"w{i}": 0.0 for i in range(30)} | {f"m{i}": 0.5 for i in range(30)})
+    runs = [replay(trace, "random-one", seed=s, rollouts=400) for s in range(6)]
+    three = replay_row("x", runs[:3], runs[3:])
+    ratios = [a.per_hundred / b.per_hundred for a, b in zip(runs[:3], runs[3:], strict=True)]
+    half = stats.t.ppf(0.975, 2) * np.std(ratios, ddof=1) / np.sqrt(3)
+    assert three.gain.high == pytest.approx(np.mean(ratios) + half, rel=1e-4)
+    assert three.gain.low == pytest.approx(max(0, np.mean(ratios) - half), rel=1e-4)
+    one = replay_row("x", runs[:1], runs[3:4])
+    assert (one.gain.low, one.gain.high) == (0, np.inf)
+    assert (one.per_hundred.low, one.per_hundred.high) == (0, 50)
+
+
 def test_difficulty_and_categories_come_from_the_first_visit() -> None:
     trace = flat_trace({f"p{i}": i / 10 for i in range(10)})
     known = metadata_of_trace(trace)
@@ -215,6 +264,29 @@ def test_disagreement_is_ranked_from_a_run(tmp_path: Path) -> None:
     assert rank(trace, "disagreement") == [("b", 0.9), ("a", pytest.approx(0.3))]
 
 
+def test_prompts_visited_once_are_not_ranked_by_how_they_changed(tmp_path: Path) -> None:
+    series = {f"once{i}": [0.5] for i in range(20)} | {"a": [0.0, 1.0], "b": [0.5, 0.75]}
+    trace = read_trace(published(tmp_path, series))
+    assert rank(trace, "std") == [("a", 0.5), ("b", 0.125)]
+    assert {i for i, _ in rank(trace, "limr")} == {"a", "b"}
+    assert len(rank(trace, "variance")) == 22
+    done = dopr("rank", str(tmp_path / "trace.json"), "--by", "std", "--top", "5")
+    assert done.returncode == 2
+    assert "at least two visits" in done.stderr
+    assert "has 2 of them; top is 5" in done.stderr
+    for by in ("std", "limr"):
+        with pytest.raises(ConfigError, match="was visited once"):
+            rank(read_trace(published(tmp_path, {"x": [0.5], "y": [0.0]})), by)
+
+
+def test_a_cut_among_ties_is_named(tmp_path: Path) -> None:
+    trace = published(tmp_path, {f"p{i}": [0.0, 0.5] for i in range(9)} | {"best": [0.0, 1.0]})
+    done = dopr("rank", str(trace), "--top", "4")
+    assert "the cut falls among 9 prompts that all score 0.250" in " ".join(done.stdout.split())
+    assert "Warning" not in dopr("rank", str(trace), "--top", "1").stdout
+    assert "Warning" not in dopr("rank", str(trace), "--top", "10").stdout
+
+
 # -- command line --------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +311,44 @@ def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
     written = load_problems(str(top))
     assert [p.id for p in written] == best
     assert [p.answer for p in written] == [str(int(i[1:]) + 1) for i in best]
+
+
+def test_ids_and_names_with_brackets_are_no_markup(tmp_path: Path) -> None:
+    trace = tmp_path / "t[bold].json"
+    trace.write_text(json.dumps({"train[easy]": [0.5, 0.0], "[/x]": [0.0, 1.0]}))
+    done = dopr("rank", str(trace), "--top", "2")
+    assert done.returncode == 0, done.stderr
+    assert "train[easy]" in done.stdout
+    assert "[/x]" in done.stdout
+    output = tmp_path / "out[red].json"
+    done = dopr(
+        "replay",
+        str(trace),
+        "--seeds",
+        "1",
+        "--budget",
+        "rollouts=40",
+        "--strategies",
+        "random-one",
+        "--output",
+        str(output),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "t[bold].json" in done.stdout
+    assert "out[red].json" in done.stdout
+
+
+def test_the_ceiling_is_that_of_what_is_replayed(tmp_path: Path) -> None:
+    command = ("--budget", "rollouts=100", "--strategies", "random-one,uniform")
+    text = " ".join(dopr("replay", str(published(tmp_path, {"a": [0, 0], "b": [1, 1]})), *command).stdout.split())
+    assert "no whole group of 2 drawn from this record is informative; only rollouts beyond" in text
+    text = " ".join(dopr("replay", str(published(tmp_path, {"a": [0.25, 0.5], "b": [1, 1]})), *command).stdout.split())
+    assert "of whole groups of 4 drawn from this record 50% are informative at random and 100% at best" in text
+    assert "no selector gains more than 2.00x" in text
+    odd = dopr("replay", str(published(tmp_path, {"a": [0.01, 0.99]})), *command, "--seeds", "1").stdout
+    assert "no group size explains the recorded rates" in " ".join(odd.split())
+    assert "[" not in next(line for line in odd.splitlines() if "uniform" in line)  # one seed: no interval, no mark
+    assert "=" not in next(line for line in odd.splitlines() if "uniform" in line)
 
 
 @pytest.mark.parametrize(
