@@ -87,7 +87,7 @@ def _from_numbers(given: dict[str, Any], as_json: bool) -> int:
 
     console = Console()
     table = Table(
-        title=f"The least with which success {values['target']:g} can be reached, under the assumptions below",
+        title=f"Least to reach {values['target']:g}, if the assumptions hold",
         title_justify="left",
     )
     for column in ("theorem", "at least", "rollouts"):
