@@ -43,6 +43,7 @@ DATA_CASES: dict[str, tuple[list[object], list[str]]] = {
     "no answer column": ([{"question": "a", "note": "1"}], ["none is an answer", "note", "--answer-column"]),
     "duplicate ids": ([GOOD[0], {**GOOD[1], "id": "0"}], ["'0'", "line 1", "line 2"]),
     "empty prompt": ([*GOOD, {"id": "x", "question": "  ", "answer": "1"}], ["line 9", "empty"]),
+    "a part of the problem": ([{**row, "choices": ["4", "5"]} for row in GOOD], ["'choices' holds", "--prompt-column"]),
     "empty gold": ([*GOOD, {"id": "x", "question": "q", "answer": ""}], ["line 9", "empty"]),
 }
 

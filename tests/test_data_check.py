@@ -55,6 +55,18 @@ def test_every_kind_of_bad_row_is_named(tmp_path):
     assert "and 2 more (--show 0 names all)" in text
 
 
+def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_named_unless_it_was_asked_for(tmp_path):
+    rows = [{"instruction": f"Double {k}.", "input": "", "output": str(2 * k)} for k in (3, 4)]
+    write_jsonl(tmp_path / "x.jsonl", [*rows, {"instruction": "Double it.", "input": "5", "output": "10"}])
+    output = dopr(tmp_path, "data", "check", "x.jsonl", code=1)
+    assert "1 prompts that are only a part of the problem" in output
+    assert (
+        "line 3: the column 'input' holds a part of the problem that the prompt (column 'instruction') does not"
+        in output
+    )
+    dopr(tmp_path, "data", "check", "x.jsonl", "--prompt-column", "instruction", code=0)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

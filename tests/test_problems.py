@@ -121,6 +121,53 @@ def test_named_columns_are_used_even_inside_a_column(tmp_path):
     assert (loaded.id, loaded.prompt, loaded.answer) == ("k1", "x", "3")
 
 
+FIVE = {"question": "Which is a prime?", "answer": "B"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "words"),
+    [
+        ({"instruction": "Double it.", "input": "5", "output": "10"}, "instruction", "the column 'input' holds"),
+        (FIVE | {"choices": ["4", "7"]}, "question", "the column 'choices' holds"),
+        (FIVE | {"options": {"A": "4", "B": "7"}}, "question", "the column 'options' holds"),
+        (
+            FIVE | {"choices": {"text": ["four", "seven"], "label": ["A", "B"]}},
+            "question",
+            "the column 'choices' holds",
+        ),
+        (FIVE | {"passage": "Seven is a prime."}, "question", "the column 'passage' holds"),
+        (FIVE | {"context": "Of 4 and 7.", "Body": "Tom asks."}, "question", "the columns 'context', 'Body' hold"),
+        (FIVE | {"instruction": "Answer with a letter."}, "question", "the column 'instruction' holds"),
+    ],
+)
+def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_refused_unless_it_is_named(tmp_path, row, prompt, words):
+    whole = {prompt: "Double 4.", list(row)[-1] if prompt == "instruction" else "answer": "8"}
+    source = jsonl(tmp_path / "a.jsonl", [whole, row])
+    message = error_of(source)
+    assert f"in 1 of 2 rows {words} a part of the problem that is not in it (first line 2)" in message
+    assert f"--prompt-column {prompt} to take that column alone" in message
+    assert [p.prompt for p in load_problems(source, prompt_column=prompt)] == ["Double 4.", row[prompt]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Double 5.", "input": "", "output": "10"},
+        FIVE | {"question": "Which is a prime?\n(A) 4\n(B) 7", "choices": ["4", "7"]},
+        FIVE | {"question": "Which is a prime?\nA: 4\nB:  seven", "options": ["A) 4", "B) Seven"]},
+        {
+            "prompt": [{"role": "user", "content": "Of 4 and 7: which is a prime?"}],
+            "answer": "7",
+            "context": "Of 4 and 7",
+        },
+        FIVE | {"input": "5", "context": None, "choices": []},
+    ],
+)
+def test_a_prompt_that_says_all_of_the_problem_is_taken(tmp_path, row):
+    (loaded,) = load_problems(jsonl(tmp_path / "a.jsonl", [row]))
+    assert loaded.prompt == next(row[name] for name in PROMPT_COLUMNS if name in row)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

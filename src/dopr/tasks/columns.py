@@ -2,7 +2,8 @@
 
 Where the user names none, the first of these that the data has is taken:
 
-* prompt: prompt, question, problem, input, query, instruction;
+* prompt: prompt, question, problem, instruction, input, query; where another column holds a part of the problem
+  (:mod:`dopr.tasks.companions`), the user must name it;
 * answer: answer, final_answer, target, label, ground_truth, reward_model.ground_truth (verl), gold, solution, output. A ``solution``
   is a worked text as a rule, of which the last box counts; hence it comes after the columns that hold the bare answer;
 * id: id, unique_id, extra_info.index (verl); else the id is a hash of the prompt.
@@ -20,7 +21,7 @@ from dopr.tasks.answers import gold_text
 from dopr.tasks.rows import Row
 from dopr.tasks.templates import Messages
 
-PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "query", "instruction")
+PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "input", "query")
 ANSWER_COLUMNS = (
     "answer",
     "final_answer",

@@ -15,6 +15,7 @@ from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
 from dopr.tasks.code_verifier import read_tests
+from dopr.tasks.companions import describe, left_out
 from dopr.tasks.known_sets import KNOWN_SETS
 from dopr.tasks.math_equal import reading
 from dopr.tasks.overlap import overlaps, words_of
@@ -26,6 +27,8 @@ from dopr.tasks.templates import Messages
 #: Kinds of findings, in the order in which they are shown.
 KINDS = {
     "row": "prompts or ids that cannot be used",
+    "part": "prompts that are only a part of the problem (write one column 'prompt' that says all of it, or name one with "
+    "--prompt-column to take it alone)",
     "duplicate-id": "ids used twice",
     "conflict": "the same prompt with another answer",
     "repeat": "repeated problems",
@@ -109,10 +112,13 @@ def check_data(
         RewardError: an unknown verifier.
     """
     rows = _rows(source, split)
-    chosen = col.choose(rows, source, names or col.Names(), require_answer=False)
+    names = names or col.Names()
+    chosen = col.choose(rows, source, names, require_answer=False)
     findings: list[Finding] = []
     progress(f"{len(rows):,} rows")
     problems, places = _problems(rows, chosen, findings)
+    if names.prompt is None:
+        _parts(rows, chosen.prompt, findings)
     _repeats(problems, places, findings)
     texts = [_text(p.prompt) for p in problems]
     for problem, where, text in zip(problems, places, texts, strict=True):
@@ -175,6 +181,12 @@ def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding])
         problems.append(Problem(id=ident, prompt=prompt, answer=answer, extra=row.data))
         places.append(row.where)
     return problems, places
+
+
+def _parts(rows: Sequence[Row], prompt: str, findings: list[Finding]) -> None:
+    for row in rows:
+        if left := left_out(row, prompt):
+            findings.append(Finding("part", row.where, "", describe(left, prompt)))
 
 
 def _after_place(message: str, where: str) -> str:

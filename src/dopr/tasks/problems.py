@@ -14,6 +14,7 @@ import numpy as np
 
 from dopr.errors import ConfigError, DataError
 from dopr.tasks import columns as col
+from dopr.tasks.companions import refuse_left_out
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages, render_prompt
 
@@ -73,7 +74,8 @@ def load_problems(
             are an error.
 
     Raises:
-        DataError: the source is missing, cannot be read, or a row cannot be used (the first five named by their lines).
+        DataError: the source is missing, cannot be read, or a row cannot be used (the first five named by their lines); the
+            prompt column, where not named, holds only a part of the problem.
         ConfigError: ``size`` is not positive.
     """
     if size is not None and size < 1:
@@ -109,6 +111,8 @@ def _from_rows(
 ) -> Iterator[tuple[str, Problem]]:
     """Place and problem of every usable row; what is wrong with the others goes to ``bad``."""
     chosen = col.choose(rows, source, names, require_answer=require_answer)
+    if names.prompt is None:
+        refuse_left_out(rows, source, chosen.prompt)
     for row in rows:
         try:
             text = col.read_prompt(row, chosen.prompt)
