@@ -19,6 +19,7 @@ from dopr.tasks.templates import TEMPLATES, render_prompt
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 QA = [{"question": "1+1?", "answer": "2"}, {"question": "2+3?", "answer": "5"}]
+SOLVED = [{"role": "user", "content": "0+1?"}, {"role": "assistant", "content": "It is 1."}]
 
 
 def jsonl(path: Path, rows: list[dict]) -> str:
@@ -113,6 +114,12 @@ def test_a_bare_answer_is_preferred_to_a_worked_solution(tmp_path):
     (loaded,) = load_problems(jsonl(tmp_path / "a.jsonl", [row]))
     assert loaded.answer == "3"
     assert loaded.extra == {"solution": "so \\boxed{3}"}
+
+
+@pytest.mark.parametrize("last", [{"role": "user", "content": "And 1+1?"}, {"role": "tool", "content": "2"}])
+def test_a_conversation_that_waits_for_an_answer_is_a_prompt(tmp_path, last):
+    (loaded,) = load_problems(jsonl(tmp_path / "a.jsonl", [{"prompt": [*SOLVED, last], "answer": "2"}]))
+    assert loaded.prompt == [*SOLVED, last]
 
 
 def test_named_columns_are_used_even_inside_a_column(tmp_path):
@@ -294,6 +301,8 @@ def test_a_directory_without_data_says_so(tmp_path):
         ({"question": [], "answer": 1}, "is an empty list"),
         ({"question": ["a"], "answer": 1}, "whose entries are not all messages"),
         ({"question": [{"role": "user", "content": ""}], "answer": 1}, "the prompt (column 'question') is empty"),
+        ({"question": SOLVED, "answer": 1}, "ends with a message of the role 'assistant'"),
+        ({"question": [*SOLVED[:1], {"role": "gpt", "content": "1"}], "answer": 1}, "of the role 'gpt'"),
         ({"question": "\ud800", "answer": 1}, "half of a surrogate pair"),
         ({"question": "q", "answer": None}, "the answer (column 'answer') cannot be checked: it is missing"),
         ({"question": "q"}, "the answer (column 'answer') cannot be checked: it is missing"),
