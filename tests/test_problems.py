@@ -187,6 +187,9 @@ def test_a_prompt_that_says_all_of_the_problem_is_taken(tmp_path, row):
         ("so 1\n#### 1,234", "1234"),
         ("#### a #### 5 ", "5"),
         (" \\frac{3}{7} ", "\\frac{3}{7}"),
+        ("so $\\boxed 8$.", "8"),
+        ("so $\\boxed {8}$.", "8"),
+        ("so $\\fbox{8}$.", "8"),
         ("first \\boxed{1}, then \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
     ],
 )

@@ -11,6 +11,9 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
+from dopr.tasks.boxes import last_boxed
+from dopr.tasks.quantities import read_quantity
+
 #: A number with more characters than this is not read as a number. It keeps below Python's limit on digits per integer
 #: (4,300) and bounds the time of one comparison.
 MAX_NUMBER_CHARS = 4000
@@ -105,19 +108,6 @@ def number_text(value: Fraction) -> str:
     return str(value)
 
 
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last ``\boxed{...}`` (braces balanced), stripped; None where there is no complete box."""
-    end = len(text)
-    while (start := text.rfind("\\boxed{", 0, end)) >= 0:
-        depth = 0
-        for i in range(start + 6, end):
-            depth += (text[i] == "{") - (text[i] == "}")
-            if not depth:
-                return text[start + 7 : i].strip()
-        end = start  # an earlier box that holds this unclosed one is unclosed too, so it closes before here or never
-    return None
-
-
 # On the last line only: a solution in Markdown or code has such marks elsewhere.
 _MARKED = re.compile(r".*(?<!#)####(?!#)\s*([^\n]*?)\s*\Z", re.DOTALL)
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
@@ -125,13 +115,34 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 
 @lru_cache(maxsize=4096)
 def gold_from_text(text: str) -> str:
-    r"""The answer inside a gold text: after GSM8K's ``####`` on its last line (``1,080`` as 1080), else the last ``\boxed{}``, else all of it."""
+    r"""The answer inside a gold text: after GSM8K's ``####`` on its last line (``1,080`` as 1080), else the last box, else all of it."""
     marked = _MARKED.match(text) if "####" in text else None
     if marked is not None:
         gold = marked[1]
         return gold if gold.startswith(("(", "[", "{", "\\")) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), gold)
-    boxed = last_boxed(text) if "\\boxed{" in text else None
-    return boxed if boxed else text.strip()
+    boxed = last_boxed(text)
+    return text.strip() if boxed is None else boxed
+
+
+# What a gold may hold without being prose: formulas, LaTeX's own words, and words that LaTeX marks as such.
+_NOT_PROSE = re.compile(r"\$[^$]*\$|\\(?:text|mbox|textrm|mathrm|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_SENTENCE = re.compile(r"\s*[A-Z].*[.!?]\s*", re.DOTALL)
+
+
+@lru_cache(maxsize=4096)
+def is_prose(gold: str) -> bool:
+    """Whether a gold is a sentence or a worked solution with numbers or formulas in it, of which a verifier that reads
+    answers would compare whatever it can read: six words or more, or four in the form of a sentence; or GSM8K's mark
+    before the last line.
+    """
+    gold = gold_from_text(gold)
+    if "####" in gold:
+        return True
+    if read_quantity(gold) is not None or not (_DIGIT.search(gold) or "$" in gold or "\\" in gold):
+        return False
+    words = len(_WORD.findall(_NOT_PROSE.sub(" ", gold)))
+    return words >= 6 or (words >= 4 and _SENTENCE.fullmatch(gold) is not None)
 
 
 def gold_text(value: object) -> str:

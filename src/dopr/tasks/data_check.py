@@ -14,6 +14,7 @@ import numpy as np
 from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
+from dopr.tasks.boxes import last_boxed
 from dopr.tasks.code_verifier import read_tests
 from dopr.tasks.companions import describe, left_out
 from dopr.tasks.known_sets import KNOWN_SETS
@@ -32,7 +33,7 @@ KINDS = {
     "duplicate-id": "ids used twice",
     "conflict": "the same prompt with another answer",
     "repeat": "repeated problems",
-    "gold": "golds that are missing or that their own verifier rejects",
+    "gold": "golds that are missing or that their own verifier rejects or would misread",
     "unread": "golds that only an identical text can match",
     "length": "prompts over the length limit",
     "overlap": "problems that the other file holds, whole or nearly",
@@ -257,7 +258,7 @@ def _extraction(rows: Sequence[Row], answer: str | None) -> dict[str, int]:
     values = [col.field(row.data, answer) for row in rows]
     texts = [value for value in values if isinstance(value, str)]
     marked = sum("####" in text for text in texts)
-    boxed = sum("####" not in text and "\\boxed{" in text for text in texts)
+    boxed = sum("####" not in text and last_boxed(text) is not None for text in texts)
     counts = {"####": marked, "boxed": boxed, "as it stands": len(values) - marked - boxed}
     return {name: n for name, n in counts.items() if n}
 

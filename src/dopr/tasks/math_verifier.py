@@ -8,7 +8,8 @@ import importlib.util
 from collections.abc import Sequence
 
 from dopr.errors import RewardError, suggest
-from dopr.tasks.answers import gold_from_text, last_boxed
+from dopr.tasks.answers import gold_from_text
+from dopr.tasks.boxes import last_boxed
 from dopr.tasks.final_answer import RULES, find_answer
 from dopr.tasks.math_equal import alternatives, canonical, prepared, quick
 from dopr.tasks.pool import Failure, WorkerPool

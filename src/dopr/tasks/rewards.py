@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from dopr.errors import DataError, RewardError, suggest
 from dopr.selection.user_code import import_named
 from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
-from dopr.tasks.answers import parse_number
+from dopr.tasks.answers import is_prose, parse_number
 from dopr.tasks.guard import GuardedReward, checked
 from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.verifiers import Verifier
@@ -32,6 +32,8 @@ _WITH_OPTION: dict[str, Callable[[str, float], RewardFunction]] = {
     "format": lambda option, timeout: shaping.format_reward(option),
     "overlong": lambda option, timeout: shaping.overlong(option),
 }
+#: Verifiers that look for a value in the gold, so that prose around it would mislead them.
+_READING = ("math", "number")
 #: Problems that a function is tried on before the run.
 _TRIED = 4
 
@@ -136,7 +138,7 @@ def auto_reward(problems: Sequence[Problem]) -> str:
 
 
 def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tuple[Problem, str]]:
-    """Problems whose own gold, in the form that the named verifier wants, it rejects; and why. Counters stay as they are.
+    """Problems whose own gold, in the form that the named verifier wants, it rejects or could only misread; and why. Counters stay.
 
     A function of the user's and a regex cannot be checked so: the form that they want is not known.
     """
@@ -146,7 +148,10 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
         return []
     kept = dict(reward.counts)
     bad = [(p, "it has no answer") for p in problems if p.answer is None and reward.column == "answer"]
-    asked = [p for p in problems if p.answer is not None]
+    if reward.__name__ in _READING:
+        bad += [(p, _as_prose(p.answer)) for p in problems if p.answer is not None and is_prose(p.answer)]
+    prose = {id(p) for p, _ in bad}
+    asked = [p for p in problems if p.answer is not None and id(p) not in prose]
     golds = [str(p.answer) for p in asked]
     column = golds if reward.column == "answer" else [p.extra.get(reward.column) for p in asked]
     for problem, gold, value in zip(
@@ -158,6 +163,11 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
             bad.append((problem, f"the gold {gold!r}, given as the completion, gets {value:g}"))
     reward.counts.update(kept)
     return bad
+
+
+def _as_prose(gold: str) -> str:
+    shown = gold if len(gold) <= 60 else f"{gold[:30]} ... {gold[-25:]}"
+    return f"the gold {shown!r} is a sentence or a worked solution; give the answer alone, in \\boxed{{}}, or after #### on the last line"
 
 
 def preflight(
