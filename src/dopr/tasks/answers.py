@@ -124,6 +124,9 @@ def gold_from_text(text: str) -> str:
     return text.strip() if boxed is None else boxed
 
 
+# Letters and what stands between words. A single letter may be a variable or an option, and a list of short ones all products.
+_IN_WORDS = re.compile(r"(?=.*[^\W\d_]{2})(?:[^\W\d_]|[ .,'’&-])+")
+_LONG_WORD = re.compile(r"[^\W\d_]{4}")
 # What a gold may hold without being prose: formulas, LaTeX's own words, and words that LaTeX marks as such.
 _NOT_PROSE = re.compile(r"\$[^$]*\$|\\(?:text|mbox|textrm|mathrm|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -146,17 +149,18 @@ def is_prose(gold: str) -> bool:
 
 
 def gold_text(value: object) -> str:
-    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it; a list
-    gives its answers with commas between them.
+    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it. A list of
+    words gives accepted answers (``Paris OR City of Paris``), of which ``math`` takes any; any other list is one answer with commas.
 
     Raises:
         ValueError: with the reason, for a value that is no answer: None, a bool, NaN, an infinity, an empty text, or any
             other type.
     """
-    if (
-        isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value)
-    ):  # several answers, as OlympiadBench has them
-        return ", ".join(gold_text(part) for part in value)
+    if isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value):
+        parts = [gold_text(part) for part in value]
+        # Names of one thing, as TriviaQA has them; numbers, formulas and letters are the parts of one answer, as in OlympiadBench.
+        in_words = all(map(_IN_WORDS.fullmatch, parts)) and any(map(_LONG_WORD.search, parts))
+        return (" OR " if in_words else ", ").join(parts)
     if value is None:
         raise ValueError("it is missing (null)")
     if isinstance(value, bool):
