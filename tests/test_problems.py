@@ -63,6 +63,51 @@ def test_every_file_format_gives_the_same_problems(tmp_path):
     assert [(p.prompt, p.answer, p.extra) for p in loaded[0]] == [("1+1?", "2", {}), ("2+3?", "5", {})]
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_golds_of_low_precision_are_read_as_they_were_written(tmp_path, kind):
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+
+    golds = np.array([0.1, 12.7, 3.0], kind)
+    table = pa.table({"question": ["a", "b", "c"], "answer": golds})
+    pq.write_table(table, tmp_path / "a.parquet")
+    Dataset(table).save_to_disk(tmp_path / "saved")
+    for name in ("a.parquet", "saved"):
+        assert [p.answer for p in load_problems(str(tmp_path / name))] == ["0.1", "12.7", "3"]
+
+
+def test_a_missing_gold_of_low_precision_stays_missing(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"question": ["a", "b"], "answer": pa.array([0.1, None], pa.float32())}), tmp_path / "a.parquet"
+    )
+    assert "row 2: the answer (column 'answer') cannot be checked: it is missing" in error_of(tmp_path / "a.parquet")
+
+
+def test_a_parquet_column_that_cannot_be_read_is_named(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bytes_as_text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())
+    late = pa.array([253_402_300_800_000], pa.timestamp("ms"))  # the year 10000
+    cases = {
+        "the column 'note' holds what cannot be read": pa.table(
+            {"question": ["q"], "answer": [1], "note": bytes_as_text}
+        ),
+        "the column 'when' holds what cannot be read": pa.table({"question": ["q"], "answer": [1], "when": late}),
+        "two columns have the same name ('question', 'answer', 'answer')": pa.table(
+            [["q"], [1], [2]], ["question", "answer", "answer"]
+        ),
+    }
+    for words, table in cases.items():
+        pq.write_table(table, tmp_path / "a.parquet")
+        assert words in error_of(tmp_path / "a.parquet")
+
+
 def test_saved_datasets_load_with_their_split(tmp_path):
     from datasets import Dataset, DatasetDict
 

@@ -154,6 +154,15 @@ def test_the_last_complete_box_counts(text, inner):
         ("number", "so 0.50", "1/2", 1.0),
         ("number", "1000 eggs, no: 3", "1000", 0.0),
         ("number", "none", "3", 0.0),
+        ("number", "so 2/3", "0.6666666667", 1.0),
+        ("number", "so 0.666667", "0.6666666667", 1.0),
+        ("number", "so 0.6667", "0.6666666667", 0.0),
+        ("number", "so 0.6666666", "0.6666666667", 0.0),
+        ("number", "so 10 1/3", "10.3333333333", 1.0),
+        ("number", "so -1/6", "-0.1666666667", 1.0),
+        ("number", "so 1/6", "-0.1666666667", 0.0),
+        ("number", "so 0.33", "1/3", 0.0),
+        ("number", "so 1", "1.000001", 0.0),
         ("number", "3", "three", None),
         ("number", "3", None, None),
         ("number", "3", 3, 1.0),
@@ -278,6 +287,16 @@ def test_number_agrees_with_the_published_verdicts_on_real_completions():
     rewards = named("number")(completions=[r["completion"] for r in rows], answer=[r["answer"] for r in rows])
     assert len(rows) == 1600
     assert [r == 1.0 for r in rewards] == [row["is_correct"] for row in rows]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data is not on this machine")
+@pytest.mark.parametrize("spec", ["number", "math"])
+def test_fractions_meet_the_rounded_golds_of_a_published_set(spec):
+    golds = [p.answer or "" for p in load_problems(str(REAL / "mawps_addsub.jsonl"))]
+    long = [gold for gold in golds if len(gold) > 10]
+    exact = [str(Fraction(gold).limit_denominator(100)) for gold in long]
+    assert len(long) == 29
+    assert named(spec)(completions=exact, answer=long) == [1.0] * 29
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data is not on this machine")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dopr.errors import DataError
-from dopr.tasks.rows import Row
+from dopr.tasks.rows import Row, shortest
 
 
 def _datasets() -> Any:
@@ -64,7 +64,11 @@ def read_hub(source: str, *, split: str) -> list[Row]:
 
 
 def _rows(data: Any) -> list[Row]:
-    return [Row(f"row {k}", dict(entry)) for k, entry in enumerate(data.with_format(None), 1)]
+    kinds = {name: getattr(feature, "dtype", "") for name, feature in data.features.items()}
+    return [
+        Row(f"row {k}", {name: shortest([value], kinds[name])[0] for name, value in entry.items()})
+        for k, entry in enumerate(data.with_format(None), 1)
+    ]
 
 
 def _first_line(error: Exception) -> str:
