@@ -5,11 +5,13 @@ Everything here is pure, uses no ``eval`` and takes time linear in the text, so 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 from dopr.tasks.boxes import last_boxed
 from dopr.tasks.quantities import read_quantity
@@ -177,6 +179,14 @@ def gold_text(value: object) -> str:
     if not text:
         raise ValueError("it is empty")
     return text
+
+
+def structured_text(value: list[Any] | dict[str, Any]) -> str | None:
+    """Tests or another gold of several fields as JSON; None where JSON cannot hold them (bytes, dates)."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _too_long() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from dopr.errors import ConfigError, DataError
 from dopr.tasks import columns as col
+from dopr.tasks.answers import structured_text
 from dopr.tasks.companions import refuse_left_out
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages, render_prompt
@@ -171,9 +172,9 @@ def to_rows(
 
     A column of ``extra`` is passed on where it holds text, integers, floats or booleans only, of one type throughout
     (None aside), and its name is not one that the trainer uses itself (:data:`RESERVED`). The column ``tests`` of the code
-    verifier is passed on as JSON text where it holds lists or objects.
+    verifier is passed on as JSON text where it holds lists or objects, as None where JSON cannot hold them.
     """
-    problems = [replace(p, extra=p.extra | {"tests": json.dumps(p.extra["tests"])})
+    problems = [replace(p, extra=p.extra | {"tests": structured_text(p.extra["tests"])})
                 if isinstance(p.extra.get("tests"), list | dict) else p for p in problems]  # fmt: skip
     types: dict[str, set[type]] = {}
     for problem in problems:

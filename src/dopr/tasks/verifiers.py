@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from dopr.errors import RewardError
-from dopr.tasks.answers import gold_from_text, gold_text, last_number, number_text, parse_number
+from dopr.tasks.answers import gold_from_text, gold_text, last_number, number_text, parse_number, structured_text
 from dopr.tasks.guard import COUNTERS
 from dopr.tasks.pool import Failure, WorkerPool
 from dopr.tasks.quantities import nearly
@@ -107,7 +106,7 @@ def _gold(value: Any, *, structured: bool) -> str | None:
     if isinstance(value, str):
         return value if value.strip() else None
     if structured and isinstance(value, list | dict):
-        return json.dumps(value)
+        return structured_text(value)
     try:
         return gold_text(value)
     except ValueError:
