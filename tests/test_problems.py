@@ -88,9 +88,10 @@ def test_a_missing_gold_of_low_precision_stays_missing(tmp_path):
     assert "row 2: the answer (column 'answer') cannot be checked: it is missing" in error_of(tmp_path / "a.parquet")
 
 
-def test_a_parquet_column_that_cannot_be_read_is_named(tmp_path):
+def test_a_column_that_cannot_be_read_is_named(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from datasets import Dataset
 
     bytes_as_text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())
     late = pa.array([253_402_300_800_000], pa.timestamp("ms"))  # the year 10000
@@ -106,6 +107,9 @@ def test_a_parquet_column_that_cannot_be_read_is_named(tmp_path):
     for words, table in cases.items():
         pq.write_table(table, tmp_path / "a.parquet")
         assert words in error_of(tmp_path / "a.parquet")
+        if "when" in table.column_names:
+            Dataset(table).save_to_disk(tmp_path / "saved")
+            assert words in error_of(tmp_path / "saved")
 
 
 def test_saved_datasets_load_with_their_split(tmp_path):

@@ -12,8 +12,8 @@ from typing import Any
 
 from dopr.errors import DataError
 
-#: Arrow's and datasets' names of the floats that are shorter than Python's, and NumPy's name of each.
-_SHORT_FLOATS = {"halffloat": "float16", "float": "float32", "float16": "float16", "float32": "float32"}
+#: Arrow's names of the floats that are shorter than Python's, and NumPy's.
+_SHORT_FLOATS = {"halffloat": "float16", "float": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +172,30 @@ def _read_parquet(path: Path) -> list[Row]:
             table = file.read()
     except pa.ArrowException as error:
         raise DataError(f"{path} is not a parquet file that can be read: {error}.") from None
+    return table_rows(table, str(path))
+
+
+def table_rows(table: Any, source: str) -> list[Row]:
+    """Rows of an Arrow table.
+
+    Raises:
+        DataError: a column holds values that Python has no form for.
+    """
+    import pyarrow as pa
+
     columns = []
-    for name, column in zip(names, table.columns, strict=True):
+    for name, column in zip(table.column_names, table.columns, strict=True):
         try:
-            columns.append(shortest(column.to_pylist(), str(column.type)))
+            columns.append(_shortest(column.to_pylist(), str(column.type)))
         except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is not UTF-8, the year 10000
             raise DataError(
-                f"{path}: the column {name!r} holds what cannot be read: {error}. Correct it or leave the column out."
+                f"{source}: the column {name!r} holds what cannot be read: {error}. Correct it or leave the column out."
             ) from None
-    return [
-        Row(f"row {k}", dict(zip(names, entry, strict=True))) for k, entry in enumerate(zip(*columns, strict=True), 1)
-    ]
+    entries = zip(*columns, strict=True)
+    return [Row(f"row {k}", dict(zip(table.column_names, entry, strict=True))) for k, entry in enumerate(entries, 1)]
 
 
-def shortest(values: list[Any], kind: str) -> list[Any]:
+def _shortest(values: list[Any], kind: str) -> list[Any]:
     """Numbers of half and single precision as they were written: 0.1 was stored as 0.10000000149011612."""
     if kind not in _SHORT_FLOATS:
         return values
