@@ -29,7 +29,7 @@ def travel_updates(p0: ArrayLike, target: ArrayLike, kappa: ArrayLike) -> Floats
         Updates, whole numbers as floats.
 
     Raises:
-        ValueError: Outside these ranges, or steps below the rounding of success (kappa far below 1e-30). From success 0 no
+        ValueError: Outside these ranges, or steps lost in the rounding of success (kappa below about 1e-30). From success 0 no
             update of finite divergence gets anywhere.
     """
     p0, target, kappa = _travel_arguments(p0, target, kappa)
@@ -49,7 +49,7 @@ def travel_updates(p0: ArrayLike, target: ArrayLike, kappa: ArrayLike) -> Floats
         if (stuck := open_ & (p == before)).any():
             raise ValueError(
                 f"kappa (nats per update) is {k[stuck][0]:g}; steps that small are lost in rounding at success "
-                f"{p[stuck][0]:g}. Give at least 1e-30."
+                f"{p[stuck][0]:g}. Give a larger one."
             )
     return count.reshape(shape)
 
