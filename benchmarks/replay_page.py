@@ -24,19 +24,18 @@ SEEDS = 10
 
 
 def write_page(stored: dict[str, Any]) -> None:
-    ceiling = stored["ceiling"]
+    at_random, at_best = stored["informative_at_random"], stored["informative_at_best"]
     lines = [
         "# Strategies on a recorded trace", "",
         "Made by `python benchmarks/replay_page.py TRACE`; do not edit. Raw figures: [replay.json](replay.json).", "",
         f"{Path(stored['trace']).name}, groups of {stored['group_size']}, {stored['budget']}, {stored['seeds']} seeds; intervals are "
-        "95 % bootstrap over seeds. The recorded policy improves as it did, whatever is picked: this shows who finds informative "
+        "95 % Student's t over seeds. The recorded policy improves as it did, whatever is picked: this shows who finds informative "
         "groups and predicts success, **not who teaches most** ([strategies](strategies.md) measures that). The strategies see "
         "ids and rewards only: no hidden states, so dopr's clusters are off, and nothing can be searched; its sequential rollouts (two at a time, up to 8 on a prompt "
         "that keeps failing) count in full. Difficulty and category for sec, dump and adarft come from each prompt's first "
         "recorded visit, free of charge: these three know more than the others.", "",
-        f"Ceiling: {stored['recorded_informative']:.0%} of the recorded groups are informative, so with whole groups no selector "
-        f"gains more than {1 / stored['recorded_informative']:.2f}x over one random prompt; from the rates alone, "
-        f"{ceiling['random_share']:.0%} of groups at random and at best {ceiling['best_share']:.0%}, {ceiling['gain']:.2f}x.", "",
+        f"Ceiling: of whole groups drawn from this record {at_random:.0%} are informative at random and {at_best:.0%} at best, so with whole "
+        f"groups no selector gains more than {at_best / at_random:.2f}x over one random prompt here.", "",
         "![reliability of the predicted success](replay.svg)", "",
         "| strategy | informative groups per 100 rollouts | x random-one | mixed | all wrong | all right | prompts seen | Brier "
         "| Brier of the running mean | calibration error |", "|---|---|---|---|---|---|---|---|---|---|",

@@ -3,7 +3,7 @@
     python benchmarks/theory_audit.py        about two minutes on one core; writes docs/results/theory.json and theory.svg
 
 T1: groups until the first mixed one, rolled out one rollout at a time. T2: categorical policies under random updates, gradient steps
-and tilts of exactly the allowed divergence. T3: a Bayes-optimal identifier that probes where the next outcome tells most. T5: waiting
+and tilts of exactly the allowed divergence. T3: a Bayes-optimal identifier that probes where the next outcome tells most; skills drawn until enough have shown themselves. T5: waiting
 times of the cheapest skills, of an adaptive rule and of random order. The tests run the same functions at smaller sizes.
 """
 
@@ -160,6 +160,34 @@ def rollouts_to_identify(
     raise RuntimeError("the identifier did not get there")
 
 
+def rollouts_to_show(hazards: Floats, needed: int, how: str, trials: int, rng: np.random.Generator) -> Floats:
+    """Rollouts until ``needed`` skills have shown themselves, shape (trials,).
+
+    Args:
+        hazards: Probability per rollout that a skill shows itself.
+        needed: How many must.
+        how: ``easiest`` (one after the other), ``random`` (a hidden skill drawn at random every time) or ``turns`` (the hidden
+            one that was tried least).
+        trials: How many.
+        rng: Source of the draws.
+    """
+    spent = np.zeros(trials)
+    hidden = np.ones((trials, len(hazards)), bool)
+    tried = np.zeros((trials, len(hazards)))
+    rows = np.arange(trials)
+    while (rows := rows[(~hidden[rows]).sum(axis=1) < needed]).size:
+        order = {
+            "easiest": np.broadcast_to(hazards, (rows.size, len(hazards))),
+            "random": rng.random((rows.size, len(hazards))),
+            "turns": -tried[rows],
+        }[how]
+        skill = np.where(hidden[rows], order, -np.inf).argmax(axis=1)
+        hidden[rows, skill] = rng.random(rows.size) >= hazards[skill]
+        tried[rows, skill] += 1
+        spent[rows] += 1
+    return spent
+
+
 # -- T5 ------------------------------------------------------------------------------------------------------------------
 
 
@@ -237,11 +265,16 @@ def audit() -> dict[str, Any]:
         spent = {how: rollouts_to_unlock(uneven, target, how, 2000, rng) for how in ("cheapest", "adaptive", "random")}
         unlock.append({"target": target, "floor": floor, "single": single,
                        **{how: [float(s.mean()), float(np.quantile(s, DELTA))] for how, s in spent.items()}})  # fmt: skip
+    show = []
+    for needed in (1, 4, 8, 13, 16):
+        spent = {how: rollouts_to_show(uneven, needed, how, 4000, rng) for how in ("easiest", "random", "turns")}
+        show.append({"needed": needed, "bound": theory.drawn_rollouts(uneven, needed, DELTA),
+                     **{how: float(np.quantile(s, 1 - DELTA, method="inverted_cdf")) for how, s in spent.items()}})  # fmt: skip
     return {
         "first_signal": first, "kappa": kappa, "walks": walks, "beaten": beaten, "tilt": tilt.tolist(),
         "tilt_ceiling": ceiling(0.2, kappa, updates).tolist(), "world": curves,
         "world_ceiling": ceiling(float(uneven.mean()), kappa, updates).tolist(), "profile": profile, "profile_small": small,
-        "identify": identify, "unlock": unlock,
+        "identify": identify, "show": show, "unlock": unlock,
     }  # fmt: skip
 
 
@@ -334,6 +367,7 @@ def main() -> None:
         ),
         sep="\n  ",
     )
+    print("T3, drawn:", *(str(row) for row in found["show"]), sep="\n  ")
     print("T5:", *(str(row) for row in found["unlock"]), sep="\n  ")
 
 

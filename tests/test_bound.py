@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from cli_kit import dopr
+from dopr.cli.bound import ceiling_text
 from dopr.errors import RunError
 from dopr.report import write_report
 from dopr.report_bounds import run_bounds
+from dopr.theory import selection_ceiling
 
 
-def write_run(directory: Path, *, kl: float = 0.002, updates: int = 60, end: float = 0.62, **settings: Any) -> Path:
+def write_run(
+    directory: Path, *, kl: float = 0.002, updates: int = 60, end: float = 0.62, outcomes: str = "wmm", rollouts: int = 8,
+    replay: int = 0, successes: tuple[int, ...] = (0, 4), **settings: Any,
+) -> Path:  # fmt: skip
     """A finished run's files, as ``dopr train`` writes them."""
     directory.mkdir()
     (directory / "config.json").write_text(
@@ -24,7 +29,7 @@ def write_run(directory: Path, *, kl: float = 0.002, updates: int = 60, end: flo
                 | settings,
                 "resolved": {
                     "group_size": 8,
-                    "replay": 0,
+                    "replay": replay,
                     "problems": 100,
                     "sampling": {"temperature": 1.0, "top_p": 1.0},
                 },
@@ -33,14 +38,20 @@ def write_run(directory: Path, *, kl: float = 0.002, updates: int = 60, end: flo
     )
 
     def evaluation(accuracy: float, done: int) -> dict[str, Any]:
-        spent = {"rollouts": 8 * done, "tokens": 80 * done, "seconds": 0.1 * done, "updates": done, "prompts": done}
+        spent = {
+            "rollouts": rollouts * done,
+            "tokens": 80 * done,
+            "seconds": 0.1 * done,
+            "updates": done,
+            "prompts": done,
+        }
         return {"kind": "eval", "round": done, "spent": spent, "accuracy": accuracy, "low": accuracy - 0.06, "high": accuracy + 0.06,
                 "n": 256, "by_skill": {}}  # fmt: skip
 
     def round_(number: int, outcome: str) -> dict[str, Any]:
         pick = {
             "id": f"p{number}",
-            "rollouts": 8,
+            "rollouts": rollouts,
             "success": 0.5 if outcome == "mixed" else 0.0,
             "outcome": outcome,
             "tokens": 80,
@@ -51,8 +62,14 @@ def write_run(directory: Path, *, kl: float = 0.002, updates: int = 60, end: flo
         {"kind": "probe", "round": i, "step": i, "kl": kl, "values": [kl * 0.9, kl * 1.1], "seconds": 0.1}
         for i in (1, 17, 33)
     ]
-    base = {"kind": "base", "round": 0, "ids": ["a", "b"], "successes": [0, 4], "samples": 8}
-    rounds = [round_(1, "all_wrong"), round_(2, "mixed"), round_(3, "mixed")]
+    base = {
+        "kind": "base",
+        "round": 0,
+        "ids": [f"b{i}" for i in range(len(successes))],
+        "successes": [*successes],
+        "samples": 8,
+    }
+    rounds = [round_(i, {"w": "all_wrong", "m": "mixed"}[o]) for i, o in enumerate(outcomes, 1)]
     lines = [evaluation(0.27, 0), base, *rounds, *probes, evaluation(end, updates)]
     (directory / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (directory / "summary.json").write_text(json.dumps({"informative_share": 2 / 3, "spent": lines[-1]["spent"]}))
@@ -71,7 +88,46 @@ def test_a_run_is_set_beside_its_bounds(tmp_path: Path) -> None:
     assert found.binding == "T2"
     assert found.ceiling is not None
     assert found.ceiling.gain == pytest.approx(2.0)  # one of the two probe prompts is informative
+    assert found.probed == 2
     assert any(text.startswith("T3 to T5") for text in found.left_out)
+
+
+def test_updates_bind_only_where_each_has_whole_groups_behind_it(tmp_path: Path) -> None:
+    """dopr's own runs replay and stop groups at two rollouts: their updates do not cost a group each."""
+    assert run_bounds(write_run(tmp_path / "whole")).binding == "T2"
+    for name, settings in {
+        "replay": {"replay": 8},
+        "short": {"rollouts": 2},
+        "twice": {"prompts_per_round": 2},
+    }.items():
+        found = run_bounds(write_run(tmp_path / name, **settings))
+        assert "T2" in {row.theorem for row in found.rows}
+        assert found.binding == "T1"
+
+
+def test_a_first_signal_that_never_came_is_not_reported(tmp_path: Path) -> None:
+    row = run_bounds(write_run(tmp_path / "none", outcomes="wwwww")).rows[0]
+    assert row.sentence.startswith("None of the 5 groups (40 rollouts) could teach anything.")
+    assert not row.beaten
+    one = run_bounds(write_run(tmp_path / "one", outcomes="w", rollouts=1)).rows[0]
+    assert not one.beaten  # nothing was learned, so nothing was learned too soon
+    came = run_bounds(write_run(tmp_path / "came", outcomes="wwm")).rows[0]
+    assert came.sentence.startswith("The first group that could teach anything was number 3, after 24 rollouts.")
+
+
+def test_probed_prompts_give_no_ceiling(tmp_path: Path) -> None:
+    text = dopr(tmp_path, "bound", "--run", str(write_run(tmp_path / "run")))
+    assert "of the 2 probed prompts, at the base policy and as measured" in " ".join(text.split())
+    assert "no selector" not in text
+    hopeless = write_run(tmp_path / "hopeless", successes=(0,) * 8)
+    assert "election" not in dopr(tmp_path, "bound", "--run", str(hopeless))
+    known = ceiling_text(selection_ceiling([0.5, 0.0], 8), 0.5, 0)
+    assert "no selector gains more than 2.00x over random. This run: 50%." in known
+
+
+def test_brackets_in_the_directory_are_no_markup(tmp_path: Path) -> None:
+    write_run(tmp_path / "[red]run")
+    assert "[red]run" in dopr(tmp_path, "bound", "--run", "[red]run")
 
 
 def test_the_command_shows_the_run_and_fails_when_a_bound_is_beaten(tmp_path: Path) -> None:
@@ -79,7 +135,6 @@ def test_the_command_shows_the_run_and_fails_when_a_bound_is_beaten(tmp_path: Pa
     text = dopr(tmp_path, "bound", "--run", "run")
     assert "in fewer than" in text
     assert "this run used 60" in text
-    assert "no selector gains more than 2.00x" in text
     write_run(tmp_path / "magic", kl=1e-7)
     text = dopr(tmp_path, "bound", "--run", "magic", code=1)
     assert "The run beats T2" in text
@@ -106,7 +161,8 @@ def test_bounds_from_numbers(tmp_path: Path) -> None:
         tmp_path, "bound", "--p0", ".3", "--target", ".8", "--group", "8", "--kl", "0.01", "--strategies", "1000"
     )
     assert "At 0.01 nats per update no method reaches 0.8 in fewer than 8 updates" in text
-    assert "T2 binds" in text
+    assert "T1 asks for the most rollouts" in text
+    assert "with less" not in text
     arguments = ("--rates", ".5,.1,.01x2", "--frequencies", "1/4x4", "--target", ".6", "--json")
     found = json.loads(dopr(tmp_path, "bound", *arguments))
     assert [b["theorem"] for b in found["bounds"]] == ["T1", "T4", "T5"]
@@ -136,6 +192,9 @@ def test_bounds_from_numbers(tmp_path: Path) -> None:
         (("--world", "nowhere", "--target", ".8"), "no packaged world"),
         (("--run", "nowhere"), "no run directory"),
         (("--run", "nowhere", "--kl", "1"), "leave out --kl"),
+        (("--run", "nowhere", "--group", "4", "--delta", ".5"), "leave out --group, --delta"),
+        (("--rates", "0,1", "--target", ".8"), "rates are all 0 or 1"),
+        (("--p0", ".3", "--target", ".8", "--kl", "1e-33"), "lost in rounding"),
     ],
 )
 def test_impossible_numbers_are_refused_in_one_sentence(

@@ -43,6 +43,7 @@ DATA_CASES: dict[str, tuple[list[object], list[str]]] = {
     "no answer column": ([{"question": "a", "note": "1"}], ["none is an answer", "note", "--answer-column"]),
     "duplicate ids": ([GOOD[0], {**GOOD[1], "id": "0"}], ["'0'", "line 1", "line 2"]),
     "empty prompt": ([*GOOD, {"id": "x", "question": "  ", "answer": "1"}], ["line 9", "empty"]),
+    "a part of the problem": ([{**row, "choices": ["4", "5"]} for row in GOOD], ["'choices' holds", "--prompt-column"]),
     "empty gold": ([*GOOD, {"id": "x", "question": "q", "answer": ""}], ["line 9", "empty"]),
 }
 
@@ -99,7 +100,11 @@ def test_code_without_tests_is_named_before_anything_is_loaded(
         (["--group-size", "1"], ["group size is 1", "at least 2"]),
         (["--candidates", "100"], ["candidate batch of 100", "pool of 8", "--candidates"]),
         (["--prompts-per-round", "9"], ["--prompts-per-round", "8"]),
-        (["--group-size", "8", "--trainer", "generation_batch_size=12"], ["group size 8", "generation batch of 12"]),
+        (["--trainer", "generation_batch_size=12"], ["generation_batch_size=12", "Use --prompts-per-round"]),
+        (["--trainer", "temperature=0.5"], ["temperature=0.5 would reach the trainer alone", "Use --temperature"]),
+        (["--trainer", "learning_rate=1e-5"], ["Use --learning-rate"]),
+        (["--trainer", "dopr_strategy=uniform"], ["Use --strategy"]),
+        (["--trainer", 'chat_template_kwargs={"enable_thinking": false}'], ["Use --chat-option"]),
         (["--micro-batch", "3"], ["micro batch of 3", "divisor of 8"]),
         (["--strategy", "dorp"], ["Unknown strategy 'dorp'", "Did you mean 'dopr'"]),
         (["--reward", "numbr"], ["numbr", "number"]),

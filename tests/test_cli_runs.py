@@ -161,13 +161,13 @@ def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place
 
 def test_a_function_is_given_lists_objects_and_mixed_numbers_in_trial_training_and_evaluation(place: Path) -> None:
     rows = [
-        {**row, "choices": {"text": ["1"] * (i % 3)}, "hints": ["a"] * (i % 2), "weight": 1 if i % 2 else 0.5}
+        {**row, "cases": {"text": ["1"] * (i % 3)}, "hints": ["a"] * (i % 2), "weight": 1 if i % 2 else 0.5}
         for i, row in enumerate(sums(40))
     ]
     write_jsonl(place / "nested.jsonl", rows)
     (place / "nested.py").write_text(
-        "def score(completions, choices, hints, weight, **columns):\n"
-        "    assert all(isinstance(c['text'], list) for c in choices) and all(isinstance(h, list) for h in hints)\n"
+        "def score(completions, cases, hints, weight, **columns):\n"
+        "    assert all(isinstance(c['text'], list) for c in cases) and all(isinstance(h, list) for h in hints)\n"
         "    assert all(isinstance(w, float) for w in weight)\n"
         "    return [float(len(c) % 2) for c in completions]\n",
         encoding="utf-8",
@@ -241,14 +241,20 @@ def test_the_report_can_be_written_again(finished: tuple[Path, str], place: Path
         ),
         (["train", "--config", "resume.yaml"], "Give it as --resume"),
         (["train", "--resume", "strange"], "strange/config.json is not the config of a dopr run"),
-        (["train", "--trainer", "generation_batch_size=0"], "does not divide the generation batch of 0 rows"),
+        (
+            ["train", "--trainer", "num_generations=5"],
+            "would reach the trainer alone, not the evaluation and the records. Use --group-size",
+        ),
         (
             ["train", "--trainer", "beta=abc", "--output", "out"],
             "The trainer setting beta is 'abc'; its default is 0.0",
         ),
-        (["train", "--trainer", "num_generations=5", "--output", "out"], "TRL refuses these settings"),
-        (["train", "--trainer", "seed=-4", "--output", "empty"], "TRL refuses these settings: Seed must be between"),
-        (["train", "--trainer", "seed=-4", "--output", "a/b/c"], "TRL refuses these settings: Seed must be between"),
+        (
+            ["train", "--trainer", "scale_rewards=x", "--output", "out"],
+            "TRL refuses these settings: Invalid value for scale_rewards",
+        ),
+        (["train", "--trainer", "scale_rewards=x", "--output", "empty"], "TRL refuses these settings"),
+        (["train", "--trainer", "scale_rewards=x", "--output", "a/b/c"], "TRL refuses these settings"),
         (["train", "--dtype", "f32", "--output", "out"], "Did you mean 'float32'"),
         (["train", "--top-p", "2", "--output", "out"], "top_p is 2.0"),
         (["eval", "-n", "2", "-k", "5"], "pass@5 cannot be measured with 2 samples"),

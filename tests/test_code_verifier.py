@@ -4,11 +4,12 @@ import json
 import os
 import socket
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from dopr.errors import RewardError
+from dopr.errors import DataError, RewardError
 from dopr.tasks.code_verifier import program_of, read_tests
 from dopr.tasks.problems import Problem, to_rows
 from dopr.tasks.rewards import check_golds, preflight, resolve_rewards
@@ -319,6 +320,24 @@ def test_tests_travel_to_the_trainer_as_text_and_reference_solutions_are_tried()
     (reward,) = resolve_rewards(["code"], timeout=20.0)
     assert [problem.id for problem, _ in check_golds([good, bad], reward)] == ["b"]
     preflight([reward], [good], timeout=20.0)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        [b"assert f() == 1"],
+        [{"input": b"1", "output": "2"}],
+        {"inputs": [[date(2026, 1, 1)]], "outputs": [2], "fn_name": "f"},
+        {("a", "b"): 1, "test_list": ["assert f() == 1"]},
+        "[" * 100_000,
+    ],
+)
+def test_tests_that_json_cannot_hold_cannot_be_read(tests):
+    assert read_tests(tests) is None
+    problem = Problem(id="a", prompt="Write f.", answer="def f(): return 1", extra={"tests": tests})
+    assert to_rows([problem])[0].get("tests") == (tests if isinstance(tests, str) else None)
+    with pytest.raises(DataError, match="cannot be read"):
+        preflight(resolve_rewards(["code"], timeout=20.0), [problem], timeout=20.0)
 
 
 def test_an_unknown_option_is_named():

@@ -55,6 +55,18 @@ def test_every_kind_of_bad_row_is_named(tmp_path):
     assert "and 2 more (--show 0 names all)" in text
 
 
+def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_named_unless_it_was_asked_for(tmp_path):
+    rows = [{"instruction": f"Double {k}.", "input": "", "output": str(2 * k)} for k in (3, 4)]
+    write_jsonl(tmp_path / "x.jsonl", [*rows, {"instruction": "Double it.", "input": "5", "output": "10"}])
+    output = dopr(tmp_path, "data", "check", "x.jsonl", code=1)
+    assert "1 prompts that are only a part of the problem" in output
+    assert (
+        "line 3: the column 'input' holds a part of the problem that the prompt (column 'instruction') does not"
+        in output
+    )
+    dopr(tmp_path, "data", "check", "x.jsonl", "--prompt-column", "instruction", code=0)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -137,9 +149,17 @@ def test_reference_solutions_are_run_against_their_tests(tmp_path):
 
 
 def test_golds_are_counted_by_where_they_stand(tmp_path):
-    golds = ["2+3=5\n#### 5", "so \\boxed{7}", "9", 11.0]
+    golds = ["2+3=5\n#### 5", "so \\boxed{7}", "so \\fbox{7}", "so \\boxed 7", "9", 11.0]
     write_jsonl(tmp_path / "x.jsonl", [{"question": f"Question {k}?", "answer": gold} for k, gold in enumerate(golds)])
-    assert check_data(str(tmp_path / "x.jsonl")).extraction == {"####": 1, "boxed": 1, "as it stands": 2}
+    assert check_data(str(tmp_path / "x.jsonl")).extraction == {"####": 1, "boxed": 3, "as it stands": 2}
+
+
+def test_worked_solutions_without_a_mark_are_named(tmp_path):
+    golds = ["So there are 4 people in front of him, and 5 with himself.", "We have $2+3 = \\boxed 5$."]
+    write_jsonl(tmp_path / "x.jsonl", [{"question": f"Question {k}?", "answer": gold} for k, gold in enumerate(golds)])
+    (finding,) = check_data(str(tmp_path / "x.jsonl")).findings
+    assert (finding.kind, finding.where) == ("gold", "line 1")
+    assert "is a sentence" in finding.text
 
 
 TESTED = {"prompt": "Write f.", "tests": ["assert f(1) == 1"]}

@@ -100,6 +100,23 @@ def test_a_gold_that_cannot_be_read_is_unscorable(math):
     assert math(completions=["5", "\\boxed{5}"], answer=[None, "  "]) == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("listed", "gold", "right", "wrong"),
+    [
+        (["Paris", "City of Paris", "Paris, France"], "Paris OR City of Paris OR Paris, France", ["Paris", "Paris, France"], ["London"]),
+        (["US", "USA", "United States"], "US OR USA OR United States", ["USA", "united states"], ["UK"]),
+        (["2", "3"], "2, 3", ["2, 3", "3, 2"], ["2"]),
+        (["A", "C"], "A, C", ["A, C"], ["A"]),
+        (["ab", "cd"], "ab, cd", ["ab, cd"], ["ab"]),
+        (["$x$", "infinitely many"], "$x$, infinitely many", ["$x$, infinitely many"], ["x"]),
+    ],
+)  # fmt: skip
+def test_of_a_list_of_words_any_is_right_and_any_other_list_is_one_answer(math, listed, gold, right, wrong):
+    assert gold_text(listed) == gold
+    told = [boxed(gold), *(f"\\boxed{{{answer}}}" for answer in [*right, *wrong])]
+    assert math(completions=told, answer=[gold] * len(told)) == [1.0] * (1 + len(right)) + [0.0] * len(wrong)
+
+
 def test_equal_statements_extract_to_equal_texts(math):
     assert math.extract("\\boxed{\\frac{1}{2}}") == math.extract("The answer is 0.5.") == "1/2"
     assert math.extract("\\boxed{x + 1}") == math.extract("The answer is $x+1$.") == "x+1"

@@ -20,6 +20,7 @@ from dopr.tasks.templates import TEMPLATES, render_prompt
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 QA = [{"question": "1+1?", "answer": "2"}, {"question": "2+3?", "answer": "5"}]
+SOLVED = [{"role": "user", "content": "0+1?"}, {"role": "assistant", "content": "It is 1."}]
 
 
 def jsonl(path: Path, rows: list[dict]) -> str:
@@ -61,6 +62,55 @@ def test_every_file_format_gives_the_same_problems(tmp_path):
     assert len(loaded) == 6
     assert all(problems == loaded[0] for problems in loaded)
     assert [(p.prompt, p.answer, p.extra) for p in loaded[0]] == [("1+1?", "2", {}), ("2+3?", "5", {})]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_golds_of_low_precision_are_read_as_they_were_written(tmp_path, kind):
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+
+    golds = np.array([0.1, 12.7, 3.0], kind)
+    table = pa.table({"question": ["a", "b", "c"], "answer": golds})
+    pq.write_table(table, tmp_path / "a.parquet")
+    Dataset(table).save_to_disk(tmp_path / "saved")
+    for name in ("a.parquet", "saved"):
+        assert [p.answer for p in load_problems(str(tmp_path / name))] == ["0.1", "12.7", "3"]
+
+
+def test_a_missing_gold_of_low_precision_stays_missing(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"question": ["a", "b"], "answer": pa.array([0.1, None], pa.float32())}), tmp_path / "a.parquet"
+    )
+    assert "row 2: the answer (column 'answer') cannot be checked: it is missing" in error_of(tmp_path / "a.parquet")
+
+
+def test_a_column_that_cannot_be_read_is_named(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+
+    bytes_as_text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())
+    late = pa.array([253_402_300_800_000], pa.timestamp("ms"))  # the year 10000
+    cases = {
+        "the column 'note' holds what cannot be read": pa.table(
+            {"question": ["q"], "answer": [1], "note": bytes_as_text}
+        ),
+        "the column 'when' holds what cannot be read": pa.table({"question": ["q"], "answer": [1], "when": late}),
+        "two columns have the same name ('question', 'answer', 'answer')": pa.table(
+            [["q"], [1], [2]], ["question", "answer", "answer"]
+        ),
+    }
+    for words, table in cases.items():
+        pq.write_table(table, tmp_path / "a.parquet")
+        assert words in error_of(tmp_path / "a.parquet")
+        if "when" in table.column_names:
+            Dataset(table).save_to_disk(tmp_path / "saved")
+            assert words in error_of(tmp_path / "saved")
 
 
 def test_saved_datasets_load_with_their_split(tmp_path):
@@ -116,10 +166,63 @@ def test_a_bare_answer_is_preferred_to_a_worked_solution(tmp_path):
     assert loaded.extra == {"solution": "so \\boxed{3}"}
 
 
+@pytest.mark.parametrize("last", [{"role": "user", "content": "And 1+1?"}, {"role": "tool", "content": "2"}])
+def test_a_conversation_that_waits_for_an_answer_is_a_prompt(tmp_path, last):
+    (loaded,) = load_problems(jsonl(tmp_path / "a.jsonl", [{"prompt": [*SOLVED, last], "answer": "2"}]))
+    assert loaded.prompt == [*SOLVED, last]
+
+
 def test_named_columns_are_used_even_inside_a_column(tmp_path):
     source = jsonl(tmp_path / "a.jsonl", [{"q": "x", "prompt": "no", "meta": {"gold": 3, "key": "k1"}}])
     (loaded,) = load_problems(source, prompt_column="q", answer_column="meta.gold", id_column="meta.key")
     assert (loaded.id, loaded.prompt, loaded.answer) == ("k1", "x", "3")
+
+
+FIVE = {"question": "Which is a prime?", "answer": "B"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "words"),
+    [
+        ({"instruction": "Double it.", "input": "5", "output": "10"}, "instruction", "the column 'input' holds"),
+        (FIVE | {"choices": ["4", "7"]}, "question", "the column 'choices' holds"),
+        (FIVE | {"options": {"A": "4", "B": "7"}}, "question", "the column 'options' holds"),
+        (
+            FIVE | {"choices": {"text": ["four", "seven"], "label": ["A", "B"]}},
+            "question",
+            "the column 'choices' holds",
+        ),
+        (FIVE | {"passage": "Seven is a prime."}, "question", "the column 'passage' holds"),
+        (FIVE | {"context": "Of 4 and 7.", "Body": "Tom asks."}, "question", "the columns 'context', 'Body' hold"),
+        (FIVE | {"instruction": "Answer with a letter."}, "question", "the column 'instruction' holds"),
+    ],
+)
+def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_refused_unless_it_is_named(tmp_path, row, prompt, words):
+    whole = {prompt: "Double 4.", list(row)[-1] if prompt == "instruction" else "answer": "8"}
+    source = jsonl(tmp_path / "a.jsonl", [whole, row])
+    message = error_of(source)
+    assert f"in 1 of 2 rows {words} a part of the problem that is not in it (first line 2)" in message
+    assert f"--prompt-column {prompt} to take that column alone" in message
+    assert [p.prompt for p in load_problems(source, prompt_column=prompt)] == ["Double 4.", row[prompt]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Double 5.", "input": "", "output": "10"},
+        FIVE | {"question": "Which is a prime?\n(A) 4\n(B) 7", "choices": ["4", "7"]},
+        FIVE | {"question": "Which is a prime?\nA: 4\nB:  seven", "options": ["A) 4", "B) Seven"]},
+        {
+            "prompt": [{"role": "user", "content": "Of 4 and 7: which is a prime?"}],
+            "answer": "7",
+            "context": "Of 4 and 7",
+        },
+        FIVE | {"input": "5", "context": None, "choices": []},
+    ],
+)
+def test_a_prompt_that_says_all_of_the_problem_is_taken(tmp_path, row):
+    (loaded,) = load_problems(jsonl(tmp_path / "a.jsonl", [row]))
+    assert loaded.prompt == next(row[name] for name in PROMPT_COLUMNS if name in row)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +237,9 @@ def test_named_columns_are_used_even_inside_a_column(tmp_path):
         ("so 1\n#### 1,234", "1234"),
         ("#### a #### 5 ", "5"),
         (" \\frac{3}{7} ", "\\frac{3}{7}"),
+        ("so $\\boxed 8$.", "8"),
+        ("so $\\boxed {8}$.", "8"),
+        ("so $\\fbox{8}$.", "8"),
         ("first \\boxed{1}, then \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
     ],
 )
@@ -248,6 +354,8 @@ def test_a_directory_without_data_says_so(tmp_path):
         ({"question": [], "answer": 1}, "is an empty list"),
         ({"question": ["a"], "answer": 1}, "whose entries are not all messages"),
         ({"question": [{"role": "user", "content": ""}], "answer": 1}, "the prompt (column 'question') is empty"),
+        ({"question": SOLVED, "answer": 1}, "ends with a message of the role 'assistant'"),
+        ({"question": [*SOLVED[:1], {"role": "gpt", "content": "1"}], "answer": 1}, "of the role 'gpt'"),
         ({"question": "\ud800", "answer": 1}, "half of a surrogate pair"),
         ({"question": "q", "answer": None}, "the answer (column 'answer') cannot be checked: it is missing"),
         ({"question": "q"}, "the answer (column 'answer') cannot be checked: it is missing"),

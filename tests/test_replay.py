@@ -1,30 +1,24 @@
-"""Traces, replays and rankings, against brute force and through the command line."""
+"""Traces and replays, against brute force, and replay and rank through the command line."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dopr.errors import ConfigError, RunError
-from dopr.rank import RANKINGS, rank
-from dopr.replay import metadata_of_trace, replay, replay_row
+from dopr.errors import RunError
+from dopr.rank import rank
+from dopr.replay import metadata_of_trace, mixed_share, replay, replay_row
 from dopr.selection import STRATEGIES
 from dopr.tasks.problems import load_problems
 from dopr.trace import Trace, Visit, read_trace
+from trace_kit import dopr, published, run_dir
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "accuracy_trace_dsr_sub.json"
-
-
-def published(tmp_path: Path, series: dict[str, list[float]]) -> Path:
-    path = tmp_path / "trace.json"
-    path.write_text(json.dumps(series))
-    return path
 
 
 def flat_trace(rates: dict[str, float], visits: int = 10) -> Trace:
@@ -32,27 +26,6 @@ def flat_trace(rates: dict[str, float], visits: int = 10) -> Trace:
         source="made", group_size=8, categories={},
         visits={i: [Visit(when=(v + 0.5) / visits, rate=r) for v in range(visits)] for i, r in rates.items()},
     )  # fmt: skip
-
-
-def run_dir(tmp_path: Path, rounds: list[list[tuple[str, list[float | None], float | None]]]) -> Path:
-    directory = tmp_path / "run"
-    directory.mkdir()
-    lines = []
-    for number, picks in enumerate(rounds, 1):
-        events = []
-        for prompt, rewards, disagreement in picks:
-            scored = [r for r in rewards if r is not None]
-            events.append(
-                {"id": prompt, "rewards": rewards, "success": float(np.mean(scored)) if scored else None,
-                 "disagreement": disagreement, "skill": None}
-            )  # fmt: skip
-        lines.append(json.dumps({"kind": "round", "round": number, "picks": events}))
-    (directory / "events.jsonl").write_text("\n".join(lines) + "\n")
-    return directory
-
-
-def dopr(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "dopr", *arguments], capture_output=True, text=True, check=False)
 
 
 # -- traces --------------------------------------------------------------------------------------------------------
@@ -64,7 +37,12 @@ def test_a_published_trace_is_read_with_its_group_size(tmp_path: Path) -> None:
     assert trace.group_size == 4
     assert [v.when for v in trace.visits["7"]] == pytest.approx([1 / 6, 1 / 2, 5 / 6])
     assert trace.rates(6).T.tolist() == [[0, 0, 0.25, 0.25, 1, 1], [0.75] * 6]
-    assert read_trace(published(tmp_path, {"a": [1 / 3, 0.1234567]})).group_size == 8  # nothing explains it
+    assert trace.fits
+    odd = read_trace(published(tmp_path, {"a": [1 / 3, 0.01, 0.99, 0.0, 1.0]}))
+    assert (odd.group_size, odd.fits) == (8, False)  # nothing explains it
+    right, sizes = odd.groups(5)
+    assert right.ravel().tolist() == [3, 1, 7, 0, 8]  # what was mixed stays mixed
+    assert set(sizes.ravel().tolist()) == {8}
 
 
 def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
@@ -80,6 +58,9 @@ def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
         "c": [(0.625, 0.0, 1)],
     }
     assert trace.group_size == 2
+    right, sizes = trace.groups(4)
+    assert (right[:, 0].tolist(), sizes[:, 0].tolist()) == ([1, 2, 2, 2], [2, 2, 2, 4])
+    assert (right[:, 1].tolist(), sizes[:, 1].tolist()) == ([0] * 4, [1] * 4)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +137,46 @@ def test_dropped_groups_count_and_further_rollouts_of_a_constant_group_may_succe
     assert ada.mixed / ada.groups >= expected - 0.12
 
 
+def test_a_recorded_group_is_replayed_at_its_own_size(tmp_path: Path) -> None:
+    """One success in four, recorded by a run whose usual group has two rollouts: rounded to two it would always fail."""
+    rounds: Any = [[("a", [0.0, 0.0, 0.0, 1.0], None)], [("b", [0.0, 1.0], None)], [("c", [0.0, 0.0], None)]]
+    trace = read_trace(run_dir(tmp_path, rounds))
+    assert trace.group_size == 2
+    whole = replay(trace, "random-one", rollouts=3000, group_size=4)
+    assert mixed_share(trace, 4)[0].tolist() == pytest.approx([1, 1, 1 - (5 / 6) ** 2 - 0])
+    assert whole.informative == pytest.approx((2 + 1 - (5 / 6) ** 2) / 3, abs=0.06)
+    assert mixed_share(trace, 2)[0].tolist() == pytest.approx([0.5, 1, 0])
+    assert replay(trace, "random-one", rollouts=3000).informative == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_share_of_mixed_groups_is_that_of_the_draws() -> None:
+    rng = np.random.default_rng(0)
+    trace = Trace(
+        source="made", group_size=8, categories={},
+        visits={f"p{k}": [Visit(when=0.5, rate=k / 6, rollouts=6)] for k in range(7)},
+    )  # fmt: skip
+    for size in (2, 4, 6, 9):
+        expected = mixed_share(trace, size)[0]
+        for k in range(7):
+            groups = np.tile(np.arange(6) < k, (20_000, 1))
+            drawn = rng.permuted(groups, axis=1)[:, :size]
+            drawn = np.hstack([drawn, rng.random((20_000, max(0, size - 6))) < (k + 0.5) / 7])
+            assert abs((drawn.any(axis=1) & ~drawn.all(axis=1)).mean() - expected[k]) < 0.015
+
+
+def test_intervals_over_few_seeds_are_wide_and_one_seed_has_none() -> None:
+    trace = flat_trace({f"w{i}": 0.0 for i in range(30)} | {f"m{i}": 0.5 for i in range(30)})
+    runs = [replay(trace, "random-one", seed=s, rollouts=400) for s in range(6)]
+    three = replay_row("x", runs[:3], runs[3:])
+    ratios = [a.per_hundred / b.per_hundred for a, b in zip(runs[:3], runs[3:], strict=True)]
+    half = stats.t.ppf(0.975, 2) * np.std(ratios, ddof=1) / np.sqrt(3)
+    assert three.gain.high == pytest.approx(np.mean(ratios) + half, rel=1e-4)
+    assert three.gain.low == pytest.approx(max(0, np.mean(ratios) - half), rel=1e-4)
+    one = replay_row("x", runs[:1], runs[3:4])
+    assert (one.gain.low, one.gain.high) == (0, np.inf)
+    assert (one.per_hundred.low, one.per_hundred.high) == (0, 50)
+
+
 def test_difficulty_and_categories_come_from_the_first_visit() -> None:
     trace = flat_trace({f"p{i}": i / 10 for i in range(10)})
     known = metadata_of_trace(trace)
@@ -181,38 +202,6 @@ def test_the_real_trace_gives_what_is_known_of_it() -> None:
         "learnability", [replay(trace, "learnability", seed=s, rollouts=2000) for s in range(3)], control
     )
     assert learned.gain.low > 1.2
-
-
-# -- rank ----------------------------------------------------------------------------------------------------------
-
-
-def test_rankings_equal_their_definitions(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    series = {f"p{i}": (rng.integers(0, 9, 12) / 8).tolist() for i in range(20)}
-    trace = read_trace(published(tmp_path, series))
-    table = np.array(list(series.values()))
-    mean = table.mean(axis=0)
-    expected = {
-        "std": table.std(axis=1),
-        "variance": (table * (1 - table)).mean(axis=1),
-        "limr": 1 - ((table - mean) ** 2).sum(axis=1) / ((1 - mean) ** 2).sum(),
-    }
-    for by, scores in expected.items():
-        got = rank(trace, by)
-        assert [s for _, s in got] == sorted((s for _, s in got), reverse=True)
-        assert dict(got) == pytest.approx(dict(zip(series, scores, strict=True)))
-    with pytest.raises(ConfigError, match="does not say what the rollouts answered"):
-        rank(trace, "disagreement")
-    with pytest.raises(ConfigError, match=r"no ranking 'sdt'. Did you mean 'std'"):
-        rank(trace, "sdt")
-    assert set(RANKINGS) == {*expected, "disagreement"}
-
-
-def test_disagreement_is_ranked_from_a_run(tmp_path: Path) -> None:
-    trace = read_trace(
-        run_dir(tmp_path, [[("a", [0.0, 0.0], 0.2)], [("b", [0.0, 0.0], 0.9)], [("a", [0.0, 1.0], 0.4)]])
-    )
-    assert rank(trace, "disagreement") == [("b", 0.9), ("a", pytest.approx(0.3))]
 
 
 # -- command line --------------------------------------------------------------------------------------------------
@@ -241,15 +230,42 @@ def test_replay_and_rank_work_from_the_command_line(tmp_path: Path) -> None:
     assert [p.answer for p in written] == [str(int(i[1:]) + 1) for i in best]
 
 
-def test_ranked_problems_of_code_are_written_as_they_can_be_trained_on(tmp_path: Path) -> None:
-    trace = published(tmp_path, {"a": [0.5, 0.25], "b": [0.0, 1.0]})
-    source, top = tmp_path / "code.jsonl", tmp_path / "top.jsonl"
-    rows = [{"id": name, "prompt": f"Write {name}.", "tests": [f"assert {name}() == 1"]} for name in "ab"]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = dopr("rank", str(trace), "--data", str(source), "--output", str(top))
+def test_ids_and_names_with_brackets_are_no_markup(tmp_path: Path) -> None:
+    trace = tmp_path / "t[bold].json"
+    trace.write_text(json.dumps({"train[easy]": [0.5, 0.0], "[/x]": [0.0, 1.0]}))
+    done = dopr("rank", str(trace), "--top", "2")
     assert done.returncode == 0, done.stderr
-    written = [json.loads(line) for line in top.read_text().splitlines()]
-    assert sorted(written, key=lambda row: row["id"]) == rows
+    assert "train[easy]" in done.stdout
+    assert "[/x]" in done.stdout
+    output = tmp_path / "out[red].json"
+    done = dopr(
+        "replay",
+        str(trace),
+        "--seeds",
+        "1",
+        "--budget",
+        "rollouts=40",
+        "--strategies",
+        "random-one",
+        "--output",
+        str(output),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "t[bold].json" in done.stdout
+    assert "out[red].json" in done.stdout
+
+
+def test_the_ceiling_is_that_of_what_is_replayed(tmp_path: Path) -> None:
+    command = ("--budget", "rollouts=100", "--strategies", "random-one,uniform")
+    text = " ".join(dopr("replay", str(published(tmp_path, {"a": [0, 0], "b": [1, 1]})), *command).stdout.split())
+    assert "no whole group of 2 drawn from this record is informative; only rollouts beyond" in text
+    text = " ".join(dopr("replay", str(published(tmp_path, {"a": [0.25, 0.5], "b": [1, 1]})), *command).stdout.split())
+    assert "of whole groups of 4 drawn from this record 50% are informative at random and 100% at best" in text
+    assert "no selector gains more than 2.00x" in text
+    odd = dopr("replay", str(published(tmp_path, {"a": [0.01, 0.99]})), *command, "--seeds", "1").stdout
+    assert "no group size explains the recorded rates" in " ".join(odd.split())
+    assert "[" not in next(line for line in odd.splitlines() if "uniform" in line)  # one seed: no interval, no mark
+    assert "=" not in next(line for line in odd.splitlines() if "uniform" in line)
 
 
 @pytest.mark.parametrize(

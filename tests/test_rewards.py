@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dopr.errors import DataError, RewardError
-from dopr.tasks.answers import last_boxed, last_number, number_text, parse_number
+from dopr.tasks.answers import last_number, number_text, parse_number
+from dopr.tasks.boxes import last_boxed
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import Problem, load_problems, to_rows
 from dopr.tasks.rewards import auto_reward, check_golds, preflight, resolve_rewards
@@ -132,7 +133,11 @@ def test_golds_may_be_written_like_prices(text, value):
         ("\\boxed{1} \\boxed{2", "1"),
         ("\\boxed{", None),
         ("none", None),
-        ("\\boxed{a\\boxed{b}}", "b"),
+        ("\\boxed{a\\boxed{b}}", "a{b}"),
+        ("\\boxed{1} \\boxed{ }", "1"),
+        ("we get $\\boxed 8$.", "8"),
+        ("we get $\\boxed {8}$.", "8"),
+        ("we get $\\fbox{8}$.", "8"),
         ("\\boxed{" * 20_000, None),
     ],
 )
@@ -150,6 +155,15 @@ def test_the_last_complete_box_counts(text, inner):
         ("number", "so 0.50", "1/2", 1.0),
         ("number", "1000 eggs, no: 3", "1000", 0.0),
         ("number", "none", "3", 0.0),
+        ("number", "so 2/3", "0.6666666667", 1.0),
+        ("number", "so 0.666667", "0.6666666667", 1.0),
+        ("number", "so 0.6667", "0.6666666667", 0.0),
+        ("number", "so 0.6666666", "0.6666666667", 0.0),
+        ("number", "so 10 1/3", "10.3333333333", 1.0),
+        ("number", "so -1/6", "-0.1666666667", 1.0),
+        ("number", "so 1/6", "-0.1666666667", 0.0),
+        ("number", "so 0.33", "1/3", 0.0),
+        ("number", "so 1", "1.000001", 0.0),
         ("number", "3", "three", None),
         ("number", "3", None, None),
         ("number", "3", 3, 1.0),
@@ -274,6 +288,16 @@ def test_number_agrees_with_the_published_verdicts_on_real_completions():
     rewards = named("number")(completions=[r["completion"] for r in rows], answer=[r["answer"] for r in rows])
     assert len(rows) == 1600
     assert [r == 1.0 for r in rewards] == [row["is_correct"] for row in rows]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data is not on this machine")
+@pytest.mark.parametrize("spec", ["number", "math"])
+def test_fractions_meet_the_rounded_golds_of_a_published_set(spec):
+    golds = [p.answer or "" for p in load_problems(str(REAL / "mawps_addsub.jsonl"))]
+    long = [gold for gold in golds if len(gold) > 10]
+    exact = [str(Fraction(gold).limit_denominator(100)) for gold in long]
+    assert len(long) == 29
+    assert named(spec)(completions=exact, answer=long) == [1.0] * 29
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data is not on this machine")
@@ -619,6 +643,43 @@ def test_preflight_names_the_golds_that_their_verifier_rejects():
     assert message.startswith("7 of 8 problems have a gold answer that their own verifier, 'number', rejects: ")
     assert "'p1': the gold 'x' cannot be read" in message
     assert message.count("; ") == 5
+
+
+@pytest.mark.parametrize("spec", ["math", "math:boxed", "number", "number&format:boxed"])
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "If Jungkook is in 5th place, then 4 people crossed the finish line before him.",
+        "Adding 5 and 3 gives 8. The answer is 8.",
+        "We see that\n\\[x = 3\\]so the area is therefore $9$",
+        "He sold exactly $5$ of them.",
+        "Add.\n#### 8\n\nDone.",
+    ],
+)
+def test_a_gold_that_is_a_sentence_is_refused(spec, gold):
+    problems = golds("3", gold)
+    with pytest.raises(
+        DataError, match=r"1 of 2 problems .* is a sentence or a worked solution; give the answer alone"
+    ):
+        preflight(resolve_rewards([spec], timeout=5), problems, timeout=5)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "4",
+        "He sold 2 on each of the 2 days.\n#### 4",
+        "2 hours, 20 minutes and 10 seconds",
+        "Approximately 5 meters per second.",
+        "5 apples left in the basket after lunch",
+        "\\text{all integers that are greater than or equal to } 3",
+        "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}",
+        "$x = 1$ or $x = 2$ and $y = 3$",
+        "the capital of the republic of France",
+    ],
+)
+def test_a_gold_with_some_words_is_no_sentence(gold):
+    assert [why for _, why in check_golds(golds(gold), named("math")) if "sentence" in why] == []
 
 
 def test_world_golds_with_an_equals_sign_are_rejected():

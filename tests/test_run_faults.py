@@ -81,6 +81,23 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(run: Path, tmp_path: P
     )
 
 
+def test_a_short_run_at_the_usual_settings_leaves_what_it_can_be_trained_further_from(tmp_path: Path) -> None:
+    run = tmp_path / "usual"
+    code, text = train(tmp_path, "--budget", "rollouts=12", "--output", str(run))
+    assert code == 0, text
+    done = max(e["round"] for e in events(run, "round"))
+    code, text = train(tmp_path, "--resume", str(run), "--budget", "rollouts=40")
+    assert code == 0, text
+    assert "Going on from checkpoint-" in text
+    assert not list(run.glob("events.before-restart*"))
+    rounds = [e["round"] for e in events(run, "round")]
+    assert rounds == list(range(1, len(rounds) + 1))
+    assert len(rounds) > done
+    code, text = train(tmp_path, "--budget", "rollouts=12", "--save-minutes", "0", "--output", str(tmp_path / "none"))
+    assert code == 0, text
+    assert [p.name for p in (tmp_path / "none" / "checkpoints").iterdir()] == ["final"]
+
+
 def test_a_run_that_was_killed_while_it_was_trained_further_goes_on(run: Path, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["settings"]["budget"] = (

@@ -148,3 +148,28 @@ def test_uneven_updates_of_the_same_mean_divergence_obey_the_profile_bound() -> 
             p = float(theory.reachable(p, kappa)) if p < 1 and kappa > 1e-15 else p
         if p < 1 - 1e-9:
             assert theory.profile_updates([p0], p, mean) <= updates
+
+
+def test_no_rule_shows_skills_by_draws_in_fewer_rollouts() -> None:
+    rng = np.random.default_rng(9)
+    hazards = np.array([0.4, 0.2, 0.1, 0.05])
+    for needed in (1, 3, 4):
+        bound = theory.drawn_rollouts(hazards, needed, 0.05)
+        for how in ("easiest", "random", "turns"):
+            spent = audit.rollouts_to_show(hazards, needed, how, 4000, rng)
+            assert (spent < bound).mean() < 0.95 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+            if how == "easiest":
+                assert (spent <= bound).mean() > 0.95 - 3 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+@pytest.mark.parametrize(("plus", "minus"), [(1.0, 0.0), (0.9, 0.1), (0.2, 0.7)])
+def test_trials_of_chosen_strategies_show_the_right_one_no_sooner(plus: float, minus: float) -> None:
+    """Trials in turn; a trial shows the right strategy where a wrong one, on the same luck, would have come out otherwise."""
+    rng = np.random.default_rng(10)
+    strategies = 12
+    bound = int(theory.trial_rollouts(strategies, plus, minus, 0.2))
+    right = rng.integers(strategies, size=(20_000, 1))
+    luck = rng.random((20_000, bound - 1))
+    differs = (luck < plus) != (luck < minus)
+    shown = ((np.arange(bound - 1) % strategies == right) & differs).any(axis=1)
+    assert shown.mean() < 0.8 + 3 * np.sqrt(0.16 / 20_000)

@@ -56,6 +56,7 @@ def trainer(
     data: Dataset | None = None,
     policy: Any = None,
     cls: type[DoPRTrainer] = DoPRTrainer,
+    processor: Any = None,
     extra: dict[str, Any] | None = None,
     **settings: Any,
 ) -> DoPRTrainer:
@@ -75,7 +76,7 @@ def trainer(
         policy = str(tmp_path / "policy")
     return cls(
         model=policy, reward_funcs=reward, args=DoPRConfig(**settings),
-        train_dataset=data or pool(), processing_class=byte_tokenizer(), **(extra or {}),
+        train_dataset=data or pool(), processing_class=processor or byte_tokenizer(), **(extra or {}),
     )  # fmt: skip
 
 

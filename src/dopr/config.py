@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from dopr.budget import Budget
 from dopr.errors import ConfigError, suggest
+from dopr.trl_fields import check_overrides
 
 FEATURES = ("hidden", "category", "none")
 
@@ -52,12 +53,20 @@ class ProblemSettings:
     )
     system: str | None = _opt(None, "System message (needs chat).")
     chat: bool | None = _opt(None, "Use the tokenizer's chat template; default: whenever it has one.")
+    chat_option: dict[str, Any] = _opt(
+        dict, "Argument of the chat template as NAME=VALUE, such as enable_thinking=false; repeatable."
+    )
     reward: tuple[str, ...] = _opt(
         ("auto",),
         "Verifier: math, number, exact, choice, regex:PATTERN, code, code:partial, gym, world, or module:function; also "
         "format:boxed|answer|think and overlong:MAX,BUFFER, and 'A&B' for the smaller of two; repeatable.",
     )
     reward_weight: tuple[float, ...] = _opt((), "Weight of each reward; default 1.")
+    success: float | None = _opt(
+        None,
+        "Total reward from which a completion counts as right, where the rewards' most is not the sum of their weights, such as 1 for a "
+        "verifier beside a penalty in [-1, 0]; default: that sum.",
+    )
     reward_timeout: float = _opt(60.0, "Seconds one reward call may take before its rollouts count as unscorable.")
     temperature: float | None = _opt(None, "Sampling temperature of rollouts; default 1.0.")
     top_p: float = _opt(1.0, "Nucleus sampling mass of rollouts.")
@@ -162,6 +171,7 @@ class TrainSettings(ProblemSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_overrides(self.trainer)
         if self.budget is not None:
             Budget.parse(self.budget)
         if self.target is not None and not 0 < self.target <= 1:

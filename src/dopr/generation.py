@@ -6,9 +6,9 @@ mode of each module) is put back as it was found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dopr.errors import ConfigError, DataError, ModelError
@@ -36,6 +36,8 @@ class Sampling:
     """Seed of the draws. The same seed, prompts and batch size give the same completions on the same machine."""
     batch_size: int = 64
     """Completions generated at once; lower it where memory is short."""
+    chat_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, such as ``enable_thinking``."""
 
     def __post_init__(self) -> None:
         for name in ("n", "max_new_tokens", "batch_size"):
@@ -107,7 +109,7 @@ def generate(
 
     if not prompts:
         return []
-    prompt_ids = tokenize(tokenizer, prompts)
+    prompt_ids = tokenize(tokenizer, prompts, sampling.chat_options)
     check_lengths(model, prompt_ids, sampling.max_new_tokens)
     stops = _stop_tokens(model, tokenizer)
     config = _generation_config(sampling, tokenizer, stops)
@@ -132,8 +134,10 @@ def generate(
     return completions
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of each prompt, messages through the chat template.
+def tokenize(
+    tokenizer: Any, prompts: Sequence[Prompt], chat_options: Mapping[str, Any] | None = None
+) -> list[list[int]]:
+    """Token ids of each prompt, messages through the chat template with its ``chat_options``.
 
     Raises:
         ModelError: messages given and the tokenizer has no chat template.
@@ -151,7 +155,11 @@ def tokenize(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
             ids[i] = list(tokens)
     if chats:
         encoded = tokenizer.apply_chat_template(
-            [prompts[i] for i in chats], add_generation_prompt=True, tokenize=True, return_dict=True
+            [prompts[i] for i in chats],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **(chat_options or {}),
         )
         for i, tokens in zip(chats, encoded["input_ids"], strict=True):
             ids[i] = list(tokens)
@@ -189,11 +197,16 @@ def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted(stops)
 
 
+#: Values that switch off what a checkpoint's own generation settings may ask for: transformers fills whatever is None from there.
+NEUTRAL: Mapping[str, float] = {
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1,
+}  # fmt: skip
+
+
 def _generation_config(sampling: Sampling, tokenizer: Any, stops: list[int]) -> Any:
     from transformers import GenerationConfig
 
-    # transformers fills whatever is None from the checkpoint's settings, so what must be off is set to its neutral
-    # value. In greedy decoding these neutral values are also those that draw no warning.
+    # In greedy decoding these values are also those that draw no warning.
     drawing = (
         {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
         if sampling.greedy
@@ -207,10 +220,7 @@ def _generation_config(sampling: Sampling, tokenizer: Any, stops: list[int]) -> 
     )
     return GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
-        typical_p=1.0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        num_beams=1,
+        **NEUTRAL,
         num_return_sequences=1,
         use_cache=True,  # training switches it off in the model's own settings
         return_dict_in_generate=False,

@@ -14,8 +14,11 @@ Scores = dict[str, float]
 
 
 def historical_std(trace: Trace) -> Scores:
-    """Standard deviation of a prompt's accuracy over its visits: 1-shot RLVR's ranking (arXiv 2504.20571)."""
-    return {i: float(np.std([v.rate for v in visits])) for i, visits in trace.visits.items()}
+    """Standard deviation of a prompt's accuracy over its visits: 1-shot RLVR's ranking (arXiv 2504.20571).
+
+    Of prompts with at least two visits; one has no deviation.
+    """
+    return {i: float(np.std([v.rate for v in trace.visits[i]])) for i in _revisited(trace)}
 
 
 def mean_variance(trace: Trace) -> Scores:
@@ -26,14 +29,28 @@ def mean_variance(trace: Trace) -> Scores:
 def limr(trace: Trace) -> Scores:
     """Alignment with the mean learning curve, 1 - sum (a_t - m_t)^2 / sum (1 - m_t)^2: LIMR (arXiv 2502.11886), at most 1.
 
-    The visits of a prompt are put on the time grid of the longest series, nearest in time; m is the mean over prompts. The
-    authors keep prompts that score 0.6 or more.
+    The visits of a prompt are put on the time grid of the longest series, nearest in time; m is the mean over prompts. One
+    visit is no curve: prompts with at least two count. The authors keep prompts that score 0.6 or more.
     """
-    rates = trace.rates(trace.longest)
+    ids = _revisited(trace)
+    rates = trace.rates(trace.longest)[:, [len(visits) > 1 for visits in trace.visits.values()]]
     mean: NDArray[np.float64] = rates.mean(axis=1, keepdims=True)
     room = float(((1 - mean) ** 2).sum())
     scores = 1 - ((rates - mean) ** 2).sum(axis=0) / (room if room > 0 else 1.0)
-    return dict(zip(trace.ids, map(float, scores), strict=True))
+    return dict(zip(ids, map(float, scores), strict=True))
+
+
+def _revisited(trace: Trace) -> list[str]:
+    """Prompts with at least two visits.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if ids := [i for i, visits in trace.visits.items() if len(visits) > 1]:
+        return ids
+    raise ConfigError(
+        f"Every prompt of {trace.source} was visited once, so nothing is known of how its success changed. Rank by variance."
+    )
 
 
 def disagreement(trace: Trace) -> Scores:
@@ -64,6 +81,8 @@ RANKINGS: Mapping[str, Callable[[Trace], Scores]] = {
 
 def rank(trace: Trace, by: str) -> list[tuple[str, float]]:
     """Prompt ids with their scores, best first; ties in the order of the trace.
+
+    ``std`` and ``limr`` rank the prompts with at least two visits alone.
 
     Raises:
         ConfigError: Unknown ranking, or one that the trace cannot support.

@@ -7,6 +7,7 @@ spent; a prompt picked at some time gets the rewards of its recorded visit neare
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.errors import ConfigError
-from dopr.metrics import Interval, bootstrap
+from dopr.metrics import Interval, over_seeds
 from dopr.selection.registry import check_strategy, make_selector
 from dopr.selection.selector import Selector
 from dopr.selection.settings import SelectorConfig
@@ -67,8 +68,8 @@ def replay(
 ) -> ReplayRun:  # fmt: skip
     """Run one strategy against a trace.
 
-    Rollouts beyond a recorded group's size are drawn at the rate (successes + 1/2) / (size + 1), so that a group recorded
-    as constant can still turn out mixed when more is asked of it.
+    Rollouts are those of the recorded group in random order; beyond its size they are drawn at the rate (successes + 1/2) /
+    (size + 1), so that a group recorded as constant can still turn out mixed when more is asked of it.
 
     Args:
         trace: The recording.
@@ -104,18 +105,46 @@ def metadata_of_trace(trace: Trace) -> dict[str, list[object]]:
     return {"difficulty": [float(1 - rate) for rate in first], "category": list(named)}
 
 
+def moments_of(trace: Trace) -> int:
+    """How many moments a replay tells apart."""
+    return min(4 * trace.longest, 400)
+
+
+def mixed_share(trace: Trace, group_size: int) -> NDArray[np.float64]:
+    """Probability that a whole group, drawn as a replay draws it, is mixed; shape (moments, prompts).
+
+    Out of ``size`` recorded rollouts with ``right`` successes: hypergeometric up to the recorded size, the smoothed rate beyond.
+    """
+    right, sizes = trace.groups(moments_of(trace))
+    groups = list(zip(right.ravel().tolist(), sizes.ravel().tolist(), strict=True))
+    chance = {group: _mixed(*group, group_size) for group in set(groups)}
+    return np.array([chance[group] for group in groups]).reshape(right.shape)
+
+
+def _mixed(right: int, size: int, drawn: int) -> float:
+    wrong, inside = size - right, min(drawn, size)
+    smoothed = _smoothed(right, size)
+    all_right = math.comb(right, inside) / math.comb(size, inside) * smoothed ** (drawn - inside)
+    all_wrong = math.comb(wrong, inside) / math.comb(size, inside) * (1 - smoothed) ** (drawn - inside)
+    return 1 - all_right - all_wrong
+
+
+def _smoothed(right: int, size: int) -> float:
+    return (right + 0.5) / (size + 1)
+
+
 class _Replay:
     """The loop, with its running totals."""
 
     def __init__(self, trace: Trace, selector: Selector, budget: int, seed: int) -> None:
-        self.rates = trace.rates(min(4 * trace.longest, 400))
-        self.size, self.selector, self.budget = trace.group_size, selector, budget
+        self.right, self.sizes = trace.groups(moments_of(trace))
+        self.selector, self.budget = selector, budget
         self.rng = np.random.default_rng([seed, 0x2E])
         self.spent = self.groups = self.mixed = self.all_wrong = self.all_right = 0
         self.squares = np.zeros(3)  # rollouts with a prediction, its squared error, the pooled mean's squared error
         self.pooled = np.array([1.0, 2.0])  # successes and rollouts, from one of each
         self.bins = np.zeros((len(BINS) - 1, 3))
-        self.seen = np.zeros(self.rates.shape[1], bool)
+        self.seen = np.zeros(len(trace.ids), bool)
 
     def run(self) -> ReplayRun:
         while self.spent < self.budget:
@@ -129,13 +158,13 @@ class _Replay:
         )  # fmt: skip
 
     def _round(self) -> None:
-        moment = min(int(self.spent / self.budget * len(self.rates)), len(self.rates) - 1)
+        moment = min(int(self.spent / self.budget * len(self.sizes)), len(self.sizes) - 1)
         picks, done, kept = self.selector.ask(), set[int](), 0
         wanted = len(picks)
         told: list[tuple[str, list[float]]] = []
         for refill in range(self.selector.max_refills + 1):
             for pick in picks:
-                rewards, action = self._roll_out(pick.prompt_id, self.rates[moment, pick.row], pick.rollouts)
+                rewards, action = self._roll_out(pick.prompt_id, moment, pick.row, pick.rollouts)
                 self._count(rewards, pick.predicted)
                 told.append((pick.prompt_id, rewards))
                 done.add(pick.row)
@@ -148,15 +177,14 @@ class _Replay:
             self.selector.tell(prompt_id, rewards)
         self.seen[list(done)] = True
 
-    def _roll_out(self, prompt_id: str, rate: float, n: int) -> tuple[list[float], str]:
-        recorded = round(rate * self.size)
-        urn = self.rng.permutation(np.arange(self.size) < recorded).astype(float).tolist()
+    def _roll_out(self, prompt_id: str, moment: int, row: int, n: int) -> tuple[list[float], str]:
+        recorded, size = self.right[moment, row], self.sizes[moment, row]
+        urn = self.rng.permutation(np.arange(size) < recorded).astype(float).tolist()
         more, action, drawn = n, "keep", 0
         while more:
             drawn += more
             if drawn > len(urn):
-                smoothed = (recorded + 0.5) / (self.size + 1)
-                urn += (self.rng.random(drawn - len(urn)) < smoothed).astype(float).tolist()
+                urn += (self.rng.random(drawn - len(urn)) < _smoothed(recorded, size)).astype(float).tolist()
             verdict = self.selector.review(prompt_id, urn[:drawn])
             if verdict.search:  # a record has no completions to leave out
                 verdict = self.selector.rollouts.review(urn[:drawn], self.selector.scale.high)
@@ -180,7 +208,7 @@ class _Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayRow:
-    """One strategy over all seeds; intervals are 95 % bootstrap over seeds.
+    """One strategy over all seeds; intervals are 95 % Student's t over seeds, and with one seed hold everything possible.
 
     Attributes:
         strategy: Its name.
@@ -222,8 +250,8 @@ def replay_row(strategy: str, runs: Sequence[ReplayRun], control: Sequence[Repla
 
     return ReplayRow(
         strategy=strategy,
-        per_hundred=_over_seeds([r.per_hundred for r in runs]),
-        gain=_over_seeds([a.per_hundred / b.per_hundred if b.per_hundred else np.nan for a, b in zip(runs, control, strict=True)]),
+        per_hundred=over_seeds([r.per_hundred for r in runs], least=0.0, most=50.0),  # a mixed group takes two
+        gain=_gain([a.per_hundred / b.per_hundred if b.per_hundred else np.nan for a, b in zip(runs, control, strict=True)]),
         informative=float(np.mean([r.informative for r in runs])),
         all_wrong=float(np.mean([r.all_wrong / r.groups for r in runs])),
         all_right=float(np.mean([r.all_right / r.groups for r in runs])),
@@ -235,7 +263,7 @@ def replay_row(strategy: str, runs: Sequence[ReplayRun], control: Sequence[Repla
     )  # fmt: skip
 
 
-def _over_seeds(values: Sequence[float]) -> Interval:
+def _gain(values: Sequence[float]) -> Interval:
     if not np.isfinite(values).all():  # a control that found nothing
         return Interval(float("nan"), float("nan"), float("nan"))
-    return bootstrap(values, rng=np.random.default_rng(0))
+    return over_seeds(values, least=0.0, most=math.inf)

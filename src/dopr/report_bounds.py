@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dopr.errors import DoprError, RunError
+from dopr.errors import RunError
+from dopr.report_facts import base_rates, group_size, rollouts_per_update, setting, updates_cost_groups, world_of
 from dopr.report_html import number
 from dopr.report_run import RunRecord, read_run
 from dopr.theory import (
@@ -58,7 +59,8 @@ class RunBounds:
     Attributes:
         rows: One per theorem that applies.
         binding: Theorem that asks for the most rollouts; ``None`` without rows.
-        ceiling: What choosing prompts could add at most; ``None`` where no success rates were measured.
+        ceiling: What choosing prompts could add; ``None`` where no success rates were measured.
+        probed: How many probe prompts, at the base policy, the ceiling is of; 0 where it is of the world's skills at every evaluation.
         informative: Share of informative groups that the run had.
         left_out: Why the other theorems are missing.
     """
@@ -66,6 +68,7 @@ class RunBounds:
     rows: tuple[UsedBound, ...]
     binding: str | None
     ceiling: SelectionCeiling | None
+    probed: int
     informative: float | None
     left_out: tuple[str, ...]
 
@@ -112,7 +115,7 @@ def bounds_of(run: RunRecord) -> RunBounds:
             f"The run {run.name} holds {len(evals)} evaluations and {len(run.events.get('round', []))} rounds; bounds need its "
             "success before and after. Train with --eval-problems above 0."
         )
-    world = _world(run)
+    world = world_of(run)
     left_out: list[str] = []
     rows = [_first_signal(run)]
     first, last = evals[0], evals[-1]
@@ -124,83 +127,45 @@ def bounds_of(run: RunRecord) -> RunBounds:
         rows += _travel(run, evals, world, left_out)
         rows += _of_world(run, evals, world, left_out)
     costs = [
-        (row.bound * _per_update(run) if row.unit == "updates" else row.bound, row.theorem)
+        (row.bound * rollouts_per_update(run) if row.unit == "updates" else row.bound, row.theorem)
         for row in rows
-        if row.unit != "problems"
+        if row.unit == "rollouts" or (row.unit == "updates" and updates_cost_groups(run))
     ]
     informative = number(run.summary.get("informative_share"))
+    ceiling, probed = _ceiling(run, evals, world)
     return RunBounds(
-        rows=tuple(rows), binding=max(costs)[1] if costs else None, ceiling=_ceiling(run, evals, world),
+        rows=tuple(rows), binding=max(costs)[1] if costs else None, ceiling=ceiling, probed=probed,
         informative=informative, left_out=tuple(left_out),
     )  # fmt: skip
 
 
-def _setting(run: RunRecord, name: str, default: Any) -> Any:
-    for part in ("resolved", "settings"):
-        value = run.config.get(part, {}).get(name)
-        if value is not None:
-            return value
-    return default
-
-
-def _group(run: RunRecord) -> int:
-    return int(_setting(run, "group_size", 8))
-
-
-def _per_update(run: RunRecord) -> int:
-    """Fewest rollouts of an update: one group per prompt."""
-    return _group(run) * int(_setting(run, "prompts_per_round", 1))
-
-
-def _world(run: RunRecord) -> dict[str, Any]:
-    """What is known of the packaged world, if the run trained the packaged policy on one."""
-    data, model = str(_setting(run, "data", "")), str(run.config.get("settings", {}).get("model"))
-    if not data.startswith("world:") or model != "tiny":
-        return {}
-    from dopr.tasks.tiny import measured_success
-    from dopr.tasks.worlds import world_info
-
-    try:
-        info, measured = world_info(data.removeprefix("world:")), measured_success(data.removeprefix("world:"))
-    except DoprError:
-        return {}
-    names = [skill.name for skill in info.skills]
-    return {
-        "names": names, "slots": [round(skill.frequency * info.block) for skill in info.skills],
-        "numbers": {
-            "rates": [measured[name].rate for name in names], "frequencies": [skill.frequency for skill in info.skills],
-            "strategies": info.skills[-1].strategies, "p_plus": info.skills[-1].p_plus, "p_minus": info.skills[-1].p_minus,
-        },
-    }  # fmt: skip
-
-
-def _base_rates(run: RunRecord) -> list[float]:
-    """Measured base success of the probe prompts."""
-    base = next(iter(run.events.get("base", [])), {})
-    samples = number(base.get("samples"))
-    return [n / samples for n in base.get("successes", [])] if samples else []
-
-
 def _first_signal(run: RunRecord) -> UsedBound:
-    replay = bool(_setting(run, "replay", 0))
+    replay = bool(setting(run, "replay", 0))
     replayed = {event.get("round") for event in run.events.get("round", []) if number(event.get("replayed"))}
     used = groups = 0
+    came = False
     for pick in run.picks:
         used, groups = used + pick.rollouts, groups + 1
         if pick.outcome == "mixed" or pick.round in replayed:
+            came = True
             break
-    rates = _base_rates(run)
+    sentence = (
+        f"The first group that could teach anything was number {groups}, after {used:,} rollouts."
+        if came
+        else f"None of the {groups:,} groups ({used:,} rollouts) could teach anything."
+    )
+    rates = base_rates(run)
     # One run can be lucky: a replayed rollout, or one right and one wrong, is the least.
     bound = 1.0 if replay else 2.0
-    chance = float(np.mean(mixed_probability(rates, _group(run)))) if rates else 0.0
+    chance = float(np.mean(mixed_probability(rates, group_size(run)))) if rates else 0.0
     measured = (
-        f" At the base policy's measured rates one random group of {_group(run)} in {1 / chance:.3g} is mixed."
+        f" At the base policy's rates, as measured on {len(rates)} probed prompts, one random group of {group_size(run)} in {1 / chance:.3g} is mixed."
         if chance
         else ""
     )
     return UsedBound(
-        theorem="T1", name="first signal", bound=bound, used=used, unit="rollouts", ratio=used / bound, beaten=used < bound,
-        sentence=f"The first group that could teach anything was number {groups}, after {used:,} rollouts.{measured}",
+        theorem="T1", name="first signal", bound=bound, used=used, unit="rollouts", ratio=used / bound, beaten=came and used < bound,
+        sentence=sentence + measured,
     )  # fmt: skip
 
 
@@ -258,7 +223,7 @@ def _of_world(
     last = evals[-1]
     used = float(last["spent"]["rollouts"])
     try:
-        found = lower_bound(target=last["accuracy"], group_size=_group(run), **world["numbers"])
+        found = lower_bound(target=last["accuracy"], group_size=group_size(run), **world["numbers"])
         low = number(last.get("low")) or 0.0
         numbers = world["numbers"]
         floor = elicitation_floor(numbers["rates"], low, weights=numbers["frequencies"], delta=_LUCK).rollouts
@@ -275,7 +240,7 @@ def _of_world(
     for bound in found.bounds:
         if bound.theorem not in (("T4",) if searched else ("T3", "T4", "T5")) or bound.value <= 0:
             continue
-        spent = float(_setting(run, "problems", math.nan)) if bound.theorem == "T4" else used
+        spent = float(setting(run, "problems", math.nan)) if bound.theorem == "T4" else used
         rows.append(
             UsedBound(
                 theorem=bound.theorem, name=bound.name, bound=bound.value, used=spent, unit=bound.unit, ratio=spent / bound.value,
@@ -285,13 +250,14 @@ def _of_world(
     return rows
 
 
-def _ceiling(run: RunRecord, evals: list[dict[str, Any]], world: dict[str, Any]) -> SelectionCeiling | None:
-    """From the success per skill at every evaluation where the world is known, else from the base policy's measured rates."""
+def _ceiling(run: RunRecord, evals: list[dict[str, Any]], world: dict[str, Any]) -> tuple[SelectionCeiling | None, int]:
+    """From the success per skill at every evaluation where the world is known, else from the base policy's probed prompts."""
     table = [
         np.repeat([e["by_skill"].get(name, math.nan) for name in world["names"]], world["slots"]).tolist()
         for e in (evals if world else [])
         if e.get("by_skill")
-    ] or [_base_rates(run)]
-    if not any(table):
-        return None
-    return selection_ceiling(table, _group(run))
+    ]
+    probed = [] if table else base_rates(run)
+    if not (table or probed):
+        return None, 0
+    return selection_ceiling(table or [probed], group_size(run)), len(probed)

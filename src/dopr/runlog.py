@@ -42,6 +42,18 @@ class EventLog:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_broken_tail()
+        self._earlier = self.size
+
+    def set_earlier_aside(self) -> Path | None:
+        """Move what an earlier run had left in the log to a file beside it; ``None`` if there is nothing."""
+        if not 0 < self._earlier <= self.size:
+            return None
+        raw = self.path.read_bytes()
+        target = unused_aside(self.path)
+        target.write_bytes(raw[: self._earlier])
+        write_lines(self.path, raw[self._earlier :].decode("utf-8").splitlines())
+        self._earlier = 0
+        return target
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event."""
@@ -82,6 +94,14 @@ class EventLog:
             keep = raw.rfind(b"\n") + 1
             with self.path.open("r+b") as file:
                 file.truncate(keep)
+
+
+def unused_aside(log: Path) -> Path:
+    """A name for the log of an earlier start, beside ``log``."""
+    number = 1
+    while (target := log.with_name(f"{log.stem}.before-restart-{number}{log.suffix}")).exists():
+        number += 1
+    return target
 
 
 def read_events(run_dir: Path, name: str = EVENTS) -> list[dict[str, Any]]:

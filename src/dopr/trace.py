@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dopr.errors import RunError
 from dopr.runlog import EVENTS, read_events
 
 _MAX_GROUP = 64  # largest group size tried when it has to be read off the accuracies
+_USUAL_GROUP = 8  # where none of these explains them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +45,14 @@ class Trace:
         visits: Per prompt id, at least one visit each.
         group_size: Rollouts per group: the usual number in a run, the common denominator in a published trace.
         categories: Category of each prompt where known, else empty.
+        fits: Whether every rate of a published trace is a number of successes out of ``group_size``.
     """
 
     source: str
     visits: dict[str, list[Visit]]
     group_size: int
     categories: dict[str, str]
+    fits: bool = True
 
     @property
     def ids(self) -> list[str]:
@@ -57,18 +61,39 @@ class Trace:
 
     def rates(self, times: int) -> NDArray[np.float64]:
         """Success rate of every prompt at ``times`` moments, shape (times, prompts): that of the visit nearest in time."""
+        return self._nearest(times, [[v.rate for v in visits] for visits in self.visits.values()])
+
+    def groups(self, times: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Successes and rollouts of the group nearest in time, each of shape (times, prompts).
+
+        A visit of unknown size counts as one of ``group_size``. Where that does not fit its rate, the nearest number of
+        successes stands for it that keeps a mixed group mixed.
+        """
+        sizes = [[v.rollouts or self.group_size for v in visits] for visits in self.visits.values()]
+        right = [
+            [_successes(v.rate, n) for v, n in zip(visits, own, strict=True)]
+            for visits, own in zip(self.visits.values(), sizes, strict=True)
+        ]
+        return self._nearest(times, right).astype(np.int64), self._nearest(times, sizes).astype(np.int64)
+
+    def _nearest(self, times: int, values: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        """``values`` has one number per visit of every prompt."""
         out = np.empty((times, len(self.visits)))
         moments = (np.arange(times) + 0.5) / times
-        for column, visits in enumerate(self.visits.values()):
+        for column, (visits, known) in enumerate(zip(self.visits.values(), values, strict=True)):
             when = np.array([v.when for v in visits])
-            nearest = np.abs(when[None, :] - moments[:, None]).argmin(axis=1)
-            out[:, column] = np.array([v.rate for v in visits])[nearest]
+            out[:, column] = np.array(known)[np.abs(when[None, :] - moments[:, None]).argmin(axis=1)]
         return out
 
     @property
     def longest(self) -> int:
         """Most visits of any prompt."""
         return max(map(len, self.visits.values()))
+
+
+def _successes(rate: float, rollouts: int) -> int:
+    nearest = round(rate * rollouts)
+    return min(max(nearest, 1), rollouts - 1) if 0 < rate < 1 and rollouts > 1 else nearest
 
 
 def read_trace(source: str | Path) -> Trace:
@@ -108,19 +133,22 @@ def _from_published(stored: Any, path: Path) -> Trace:
     if not visits:
         raise RunError(f"{path} holds prompts but no visit of any.")
     rates = np.array([v.rate for series in visits.values() for v in series])
-    return Trace(source=str(path), visits=visits, group_size=_denominator(rates), categories={})
+    size = _denominator(rates)
+    return Trace(
+        source=str(path), visits=visits, group_size=size or _USUAL_GROUP, categories={}, fits=size is not None
+    )  # fmt: skip
 
 
 def _is_accuracy(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
 
 
-def _denominator(rates: NDArray[np.float64]) -> int:
-    """Smallest group size that explains every accuracy; 8, the usual one, where none does."""
+def _denominator(rates: NDArray[np.float64]) -> int | None:
+    """Smallest group size that explains every accuracy; ``None`` where none does."""
     for size in range(2, _MAX_GROUP + 1):
         if np.allclose(rates * size, np.round(rates * size), atol=1e-3):
             return size
-    return 8
+    return None
 
 
 def _from_run(directory: Path) -> Trace:

@@ -63,7 +63,7 @@ class VLLMBackend:
         """
         from vllm import SamplingParams
 
-        ids = tokenize(self.tokenizer, prompts)
+        ids = tokenize(self.tokenizer, prompts, sampling.chat_options)
         for position, tokens in enumerate(ids, start=1):
             if not tokens:
                 raise DataError(

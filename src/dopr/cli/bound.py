@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dopr.errors import ConfigError
 
-_NUMBERS = ("p0", "target", "kl", "strategies", "p_plus", "p_minus", "frequencies", "rates", "world", "prompts")
+if TYPE_CHECKING:
+    from dopr.theory import SelectionCeiling
+
+_NUMBERS = (
+    "p0", "target", "group", "prompts", "kl", "strategies", "p_plus", "p_minus", "frequencies", "rates", "world", "delta",
+)  # fmt: skip
 
 
 def options(function: Any) -> Any:
@@ -81,7 +86,10 @@ def _from_numbers(given: dict[str, Any], as_json: bool) -> int:
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"Nothing reaches {values['target']:g} with less", title_justify="left")
+    table = Table(
+        title=f"Least to reach {values['target']:g}, if the assumptions hold",
+        title_justify="left",
+    )
     for column in ("theorem", "at least", "rollouts"):
         table.add_column(column, justify="left" if column == "theorem" else "right")
     for bound in found.bounds:
@@ -91,7 +99,7 @@ def _from_numbers(given: dict[str, Any], as_json: bool) -> int:
     console.print(table)
     for bound in found.bounds:
         console.print(f"{bound.theorem}: {bound.sentence} [dim]Assumes: {bound.assumes}.[/]", highlight=False)
-    console.print(f"* {found.binding.theorem} binds.", highlight=False)
+    console.print(f"* {found.binding.theorem} asks for the most rollouts: it binds.", highlight=False)
     return 0
 
 
@@ -104,10 +112,11 @@ def _from_run(directory: str, as_json: bool) -> int:
         click.echo(json.dumps(dataclasses.asdict(found)))
         return int(bool(beaten))
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{directory}: used against the least possible", title_justify="left")
+    table = Table(title=f"{escape(directory)}: used against the least possible", title_justify="left")
     for column in ("theorem", "at least", "used", "used / bound"):
         table.add_column(column, justify="left" if column == "theorem" else "right")
     for row in found.rows:
@@ -117,11 +126,11 @@ def _from_run(directory: str, as_json: bool) -> int:
         )
     console.print(table)
     for row in found.rows:
-        console.print(f"{row.theorem}: {row.sentence}", highlight=False)
-    if found.ceiling is not None:
-        console.print(ceiling_text(found.ceiling, found.informative), highlight=False)
+        console.print(f"{row.theorem}: {row.sentence}", highlight=False, markup=False)
+    if found.ceiling is not None and found.ceiling.random_share > 0:
+        console.print(ceiling_text(found.ceiling, found.informative, found.probed), highlight=False)
     for text in found.left_out:
-        console.print(f"Left out, {text}", highlight=False, style="dim")
+        console.print(f"Left out, {text}", highlight=False, style="dim", markup=False)
     for row in beaten:
         console.print(
             f"[bold red]The run beats {row.theorem}[/]: {row.used:,.0f} {row.unit} where at least {row.bound:,.0f} are needed. Either an "
@@ -131,12 +140,17 @@ def _from_run(directory: str, as_json: bool) -> int:
     return int(bool(beaten))
 
 
-def ceiling_text(ceiling: Any, informative: float | None) -> str:
-    """One sentence on what choosing prompts could add."""
+def ceiling_text(ceiling: SelectionCeiling, informative: float | None, probed: int) -> str:
+    """What choosing prompts could add: at the skills' measured rates, or, with ``probed`` above 0, among so many prompts alone."""
     had = "" if informative is None else f" This run: {informative:.0%}."
+    if probed:
+        return (
+            f"Selection: of the {probed} probed prompts, at the base policy and as measured, a random one gives an informative group "
+            f"{ceiling.random_share:.0%} of the time, the best {ceiling.best_share:.0%}. Of the other prompts and of later it says nothing.{had}"
+        )
     return (
-        f"Selection ceiling: a random prompt gives an informative group {ceiling.random_share:.0%} of the time, the best possible choice "
-        f"{ceiling.best_share:.0%}, so no selector gains more than {ceiling.gain:.2f}x over random.{had}"
+        f"Selection ceiling: at the success measured per skill, a random prompt gives an informative group {ceiling.random_share:.0%} of "
+        f"the time, the best possible choice {ceiling.best_share:.0%}, so no selector gains more than {ceiling.gain:.2f}x over random.{had}"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dopr.compare.page import difference_of, difference_title, number, ordered, percent
@@ -18,11 +19,13 @@ def run_command(settings: CompareSettings) -> None:
 
     console = Console()
     command = shlex.join(["dopr", *sys.argv[1:]])
-    outcome = compare(settings, command=command, say=lambda text: console.print(text, highlight=False, soft_wrap=True))
+    outcome = compare(
+        settings, command=command, say=lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
+    )
     summary = outcome.summary
     goal = summary["targets"][-1]
     table = Table(
-        title=f"{outcome.meta['data']}, {outcome.meta['budget']}, {summary['seeds']} seeds, before {summary['start']:.1%}",
+        title=f"{escape(str(outcome.meta['data']))}, {outcome.meta['budget']}, {summary['seeds']} seeds, before {summary['start']:.1%}",
         title_justify="left",
     )
     for title in (
@@ -32,7 +35,7 @@ def run_command(settings: CompareSettings) -> None:
         f"rollouts to {goal:.0%}",
         "informative",
     ):
-        table.add_column(title, justify="left" if title == "arm" else "right")
+        table.add_column(escape(title), justify="left" if title == "arm" else "right")
     for name in ordered(summary):
         row = summary["arms"][name]
         difference = "reference"
@@ -41,7 +44,7 @@ def run_command(settings: CompareSettings) -> None:
             difference = percent(gap, "+")
             difference += "" if verdict != "no difference shown" else ", no difference shown"
         table.add_row(
-            name,
+            escape(name),
             percent(row["final"]),
             difference,
             number(row["to_target"][-1]["rollouts"]),
@@ -49,7 +52,9 @@ def run_command(settings: CompareSettings) -> None:
         )
     console.print(table)
     if outcome.meta["left_out"]:
-        console.print(f"Left out for lack of metadata: {', '.join(outcome.meta['left_out'])}.", highlight=False)
+        console.print(
+            f"Left out for lack of metadata: {', '.join(outcome.meta['left_out'])}.", highlight=False, markup=False
+        )
     for name in (PAGE, FIGURE, RESULTS):
         if (outcome.directory / name).exists():
-            console.print(f"{outcome.directory / name}", highlight=False, soft_wrap=True)
+            console.print(f"{outcome.directory / name}", highlight=False, soft_wrap=True, markup=False)

@@ -60,7 +60,7 @@ def check(
 
 
 def _text(result: DataCheck, show: int) -> str:
-    from dopr.tasks.data_check import KINDS
+    from dopr.tasks.data_findings import KINDS
 
     columns = ", ".join(f"{role} {name!r}" for role, name in result.columns.items() if name)
     lengths = result.prompt_characters

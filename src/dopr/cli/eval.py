@@ -100,7 +100,8 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
             f"have been trained on. Set it back, or evaluate {run}/checkpoints/final with --model and --data."
         )
     preflight(prepared.rewards, prepared.held_out, timeout=settings.reward_timeout)
-    sampling = Sampling(**{f.name: resolved["sampling"][f.name] for f in fields(Sampling)})
+    stored = resolved["sampling"]
+    sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling) if f.name in stored})
     tries(settings.k or None, sampling.n)
     checkpoint = f"{run}/checkpoints/final"
     if settings.output:
@@ -114,7 +115,7 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     rows = to_rows(
         prepared.held_out, template=source.template, system=source.system, chat=use_chat(source, model.tokenizer)
     )
-    reward = CombinedReward(prepared.rewards, source.reward_weight)
+    reward = CombinedReward(prepared.rewards, source.reward_weight, source.success)
     with console.status(f"{len(rows)} problems x {sampling.n} samples"):
         evaluation = evaluate(model.policy, model.tokenizer, rows, reward, sampling=sampling)
     _show(
@@ -183,7 +184,7 @@ def _sampling(one: EvalSet, model: _Model) -> Sampling:
         length = completion_length(settings, model.policy)
     return Sampling(
         n=settings.n, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None, max_new_tokens=length,
-        seed=settings.seed,
+        seed=settings.seed, chat_options=settings.chat_option,
         batch_size=256 if model.policy is not None and is_tiny(model.policy) else settings.batch_size,
     )  # fmt: skip
 
@@ -213,7 +214,7 @@ def _identity(one: EvalSet, sampling: Sampling, model: _Model) -> dict[str, Any]
     digest = hashlib.sha256(json.dumps(problems, default=str).encode()).hexdigest()
     return _shape(one, model) | asdict(sampling) | {
         "model": settings.model, "weights": _weights(settings.model), "source": settings.data, "problems": digest[:16], "reward": list(one.reward_names),
-        "reward_weight": list(settings.reward_weight), "dtype": settings.dtype, "backend": settings.backend,
+        "reward_weight": list(settings.reward_weight), "success": settings.success, "dtype": settings.dtype, "backend": settings.backend,
     }  # fmt: skip
 
 
@@ -239,6 +240,6 @@ def _evaluate_set(
             status.update(f"{one.name}: {done:,} of {total:,} completions")
 
         return evaluate_set(
-            model, rows, CombinedReward(one.rewards, one.settings.reward_weight), sampling=sampling, folder=folder,
+            model, rows, CombinedReward(one.rewards, one.settings.reward_weight, one.settings.success), sampling=sampling, folder=folder,
             chunk=model.chunk, progress=progress,
         )  # fmt: skip

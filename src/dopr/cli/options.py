@@ -36,7 +36,7 @@ def read_settings(
 ) -> S:
     """Settings from a stored run, then the config file, then the flags that were given."""
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
-    for name in ("option", "trainer"):
+    for name in ("option", "trainer", "chat_option"):
         if name in given:
             given[name] = dict(parse_pair(pair) for pair in given[name])
     from_file = read_config_file(config_file) if config_file else {}

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from dopr.budget import Budget
 from dopr.errors import ConfigError, RunError
 from dopr.rank import rank
-from dopr.replay import ReplayRow, replay, replay_row
+from dopr.replay import ReplayRow, mixed_share, replay, replay_row
 from dopr.runlog import CONFIG, read_config, write_json, write_lines
 from dopr.selection.registry import STRATEGIES, check_strategy
-from dopr.theory import selection_ceiling
 from dopr.trace import Trace, read_trace
 
 CONTROL = "random-one"
@@ -46,6 +46,11 @@ def run_replay(
         raise RunError(f"The output {output} is a directory. Give a file, such as {output}/replay.json.")
     trace = read_trace(source)
     console = Console()
+    if not trace.fits:
+        console.print(
+            f"[yellow]Warning:[/] no group size explains the recorded rates, so groups of {trace.group_size} are assumed: every rate is "
+            "rounded to as many, and a mixed group stays mixed.", highlight=False,
+        )  # fmt: skip
 
     def runs_of(name: str) -> list[Any]:
         return [
@@ -62,15 +67,14 @@ def run_replay(
     ]
     rows.sort(key=lambda row: -row.per_hundred.estimate)
     size = group_size or trace.group_size
-    rates = trace.rates(min(4 * trace.longest, 400))
-    recorded = float(((rates > 0) & (rates < 1)).mean())
-    ceiling = selection_ceiling(rates, size)
-    console.print(_table(rows, trace, int(limit.limit), seeds))
+    mixed = mixed_share(trace, size)
+    at_random, at_best = float(mixed.mean()), float(mixed.max(axis=1).mean())
+    console.print(_table(rows, trace, size, int(limit.limit), seeds))
     console.print(
-        f"Ceiling: {recorded:.0%} of the recorded groups are informative, so with whole groups no selector gains more than "
-        f"{1 / recorded:.2f}x over one random prompt here; from rates alone, {ceiling.random_share:.0%} of groups of {size} at "
-        f"random and at best {ceiling.best_share:.0%}, {ceiling.gain:.2f}x." if recorded else
-        "Ceiling: no recorded group is informative; no selector can find one.", highlight=False,
+        f"Ceiling: of whole groups of {size} drawn from this record {at_random:.0%} are informative at random and {at_best:.0%} at best, so "
+        f"with whole groups no selector gains more than {at_best / at_random:.2f}x over one random prompt here." if at_random else
+        f"Ceiling: no whole group of {size} drawn from this record is informative; only rollouts beyond the recorded ones can be.",
+        highlight=False,
     )  # fmt: skip
     console.print(
         "A replay shows who finds informative groups and predicts success, not who teaches most: the recorded policy "
@@ -80,14 +84,15 @@ def run_replay(
         stored = [_plain(asdict(row)) for row in rows]
         write_json(Path(output), {
             "trace": trace.source, "budget": budget, "seeds": seeds, "group_size": size,
-            "recorded_informative": recorded, "ceiling": asdict(ceiling), "strategies": stored,
+            "informative_at_random": at_random, "informative_at_best": at_best, "strategies": stored,
         })  # fmt: skip
-        console.print(f"{output}", highlight=False, soft_wrap=True)
+        console.print(f"{output}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _table(rows: list[ReplayRow], trace: Trace, budget: int, seeds: int) -> Table:
+def _table(rows: list[ReplayRow], trace: Trace, size: int, budget: int, seeds: int) -> Table:
     table = Table(
-        title=f"{len(trace.ids)} prompts of {Path(trace.source).name}, {budget:,} rollouts, {seeds} seeds",
+        title=f"{len(trace.ids)} prompts of {escape(Path(trace.source).name)}, groups of {size}, {budget:,} rollouts, "
+        f"{seeds} seed{'s' * (seeds != 1)}",
         title_justify="left",
     )  # fmt: skip
     table.add_column("strategy")
@@ -95,15 +100,16 @@ def _table(rows: list[ReplayRow], trace: Trace, budget: int, seeds: int) -> Tabl
         table.add_column(name, justify="right")
     for row in rows:
         g = row.gain
-        gain = "-" if np.isnan(g.estimate) else f"{g.estimate:.2f} [{g.low:.2f}, {g.high:.2f}]"
-        if row.strategy != CONTROL and not np.isnan(g.estimate) and g.low <= 1 <= g.high:
-            gain += " ="
+        gain = "-" if np.isnan(g.estimate) else f"{g.estimate:.2f}"
+        if seeds > 1 and not np.isnan(g.estimate):  # one seed says nothing of the others
+            gain += f" [{g.low:.2f}, {g.high:.2f}]"
+            gain += " =" if row.strategy != CONTROL and g.low <= 1 <= g.high else ""
         table.add_row(
-            row.strategy, f"{row.per_hundred.estimate:.1f}", gain, f"{row.informative:.0%}", f"{row.coverage:.0%}",
+            escape(row.strategy), f"{row.per_hundred.estimate:.1f}", gain, f"{row.informative:.0%}", f"{row.coverage:.0%}",
             *("-" if v is None else f"{v:.3f}" for v in (row.brier, row.brier_pooled, row.calibration_error)),
         )  # fmt: skip
     table.caption = (
-        "per 100: informative groups per hundred rollouts, and beside random-one with 95 % intervals (= no difference shown). "
+        "per 100: informative groups per hundred rollouts, and beside random-one with 95 % intervals over seeds (= no difference shown). "
         "mixed: share of informative groups. seen: share of prompts picked. Brier: of the predicted success, beside that of "
         "the running mean (pooled). ECE: expected calibration error."
     )
@@ -123,19 +129,33 @@ def run_rank(source: str, *, by: str, top: int, data: str | None, output: str | 
     if top < 1:
         raise ConfigError(f"top is {top}; it must be at least 1.")
     trace = read_trace(source)
-    best = rank(trace, by)[:top]
+    ranked = rank(trace, by)
+    if len(ranked) < min(top, len(trace.ids)):
+        raise ConfigError(
+            f"Ranking by {by} needs prompts with at least two visits, and {source} has {len(ranked)} of them; top is {top}. Give --top "
+            f"{len(ranked)}, or rank by variance."
+        )
+    best = ranked[:top]
     console = Console()
+    tied = [score for _, score in ranked if np.isclose(score, best[-1][1], rtol=0, atol=1e-12)]
+    if len(ranked) > top and np.isclose(ranked[top][1], best[-1][1], rtol=0, atol=1e-12):
+        console.print(
+            f"[yellow]Warning:[/] the cut falls among {len(tied)} prompts that all score {tied[0]:.3f}; which of them are shown is the order "
+            "of the record.", highlight=False,
+        )  # fmt: skip
     table = Table(title=f"{len(best)} of {len(trace.ids)} prompts by {by}", title_justify="left")
     table.add_column("id")
     for name in (by, "visits", "first", "last"):
         table.add_column(name, justify="right")
     for prompt, score in best:
         visits = trace.visits[prompt]
-        table.add_row(prompt, f"{score:.3f}", str(len(visits)), f"{visits[0].rate:.2f}", f"{visits[-1].rate:.2f}")
+        table.add_row(
+            escape(prompt), f"{score:.3f}", str(len(visits)), f"{visits[0].rate:.2f}", f"{visits[-1].rate:.2f}"
+        )
     console.print(table)
     if output is not None:
         _write_problems(source, [prompt for prompt, _ in best], data, Path(output))
-        console.print(f"{output}", highlight=False, soft_wrap=True)
+        console.print(f"{output}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _write_problems(source: str, wanted: list[str], data: str | None, output: Path) -> None:
@@ -144,7 +164,7 @@ def _write_problems(source: str, wanted: list[str], data: str | None, output: Pa
     console = Console(stderr=True)
 
     def on_bad(text: str) -> None:
-        console.print(f"Left out: {text}", highlight=False, soft_wrap=True)
+        console.print(f"Left out: {text}", highlight=False, soft_wrap=True, markup=False)
 
     if data is None and (Path(source) / CONFIG).exists():
         s = read_config(Path(source))["settings"]

@@ -70,11 +70,11 @@ def interval_text(part: dict[str, Any]) -> str:
 def train_table(summary: dict[str, Any]) -> Table:
     """Accuracy before and after, and what it cost, beside the recorded batch baseline where there is one."""
     spent, baseline = summary["spent"], summary["baseline"]
-    table = Table(title=f"{summary['strategy']} on {summary['data']}", title_justify="left", min_width=60)
+    table = Table(title=escape(f"{summary['strategy']} on {summary['data']}"), title_justify="left", min_width=60)
     table.add_column("")
     table.add_column("this run", justify="right")
     if baseline:
-        table.add_column(f"{baseline['name']}, recorded", justify="right")
+        table.add_column(escape(f"{baseline['name']}, recorded"), justify="right")
 
     def row(name: str, mine: str, theirs: str = "") -> None:
         table.add_row(name, mine, *([theirs] if baseline else []))
@@ -112,17 +112,17 @@ def _of(part: dict[str, Any] | None, key: str, form: str) -> str:
 
 def eval_table(summary: dict[str, Any], title: str) -> Table:
     """The metrics of an evaluation with their 95 % intervals."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for name in ("metric", "value", "95 % interval"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for name, interval in summary["metrics"].items():
-        table.add_row(name, f"{interval['estimate']:.1%}", f"{interval['low']:.1%} to {interval['high']:.1%}")
+        table.add_row(escape(name), f"{interval['estimate']:.1%}", f"{interval['low']:.1%} to {interval['high']:.1%}")
     return table
 
 
 def sets_table(summaries: dict[str, dict[str, Any]], title: str) -> Table:
     """One row per problem set: its metrics with their 95 % intervals, and what was generated."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     metrics = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
     table.add_column("set")
     for name in ("problems", *metrics, "cut off", "tokens each"):
@@ -133,7 +133,7 @@ def sets_table(summaries: dict[str, dict[str, Any]], title: str) -> Table:
             part = summary["metrics"].get(metric)
             shown.append(f"{part['estimate']:.1%} [{100 * part['low']:.1f}, {100 * part['high']:.1f}]" if part else "")
         table.add_row(
-            name,
+            escape(name),
             f"{summary['problems']:,}",
             *shown,
             f"{summary['truncated_share']:.0%}",

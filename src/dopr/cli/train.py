@@ -20,7 +20,7 @@ def run_command(settings: TrainSettings) -> None:
     run_directory(settings)  # refuses a used one before anything heavy is imported
     from dopr.quiet import quiet_libraries, uncollected
 
-    console.print(f"dopr {settings.strategy}: {settings.model} on {settings.data}", highlight=False)
+    console.print(f"dopr {settings.strategy}: {settings.model} on {settings.data}", highlight=False, markup=False)
     with uncollected():
         quiet_libraries()
         from dopr.cli.show import TrainProgress, train_table
@@ -52,6 +52,8 @@ def run_command(settings: TrainSettings) -> None:
         console.print(f"{summary['skipped_updates']:,} updates with a broken loss or gradient were skipped.")
     saved = any(outcome.directory.glob("checkpoints/checkpoint-*/dopr_seal.json"))
     if summary["status"] != "finished" and saved:
-        console.print(f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True)
-    console.print(f"Policy: {outcome.directory}/{summary['checkpoint']}", highlight=False, soft_wrap=True)
-    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Continue: dopr train --resume {outcome.directory}", highlight=False, soft_wrap=True, markup=False
+        )
+    console.print(f"Policy: {outcome.directory}/{summary['checkpoint']}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True, markup=False)

@@ -130,8 +130,10 @@ def _train(settings: TrainSettings, partial: Path, threads: int) -> None:
     quiet_libraries()
     torch.set_num_threads(threads)
     shutil.rmtree(partial, ignore_errors=True)  # left by a comparison that was stopped
+    # Without checkpoints: what a stopped comparison had begun is made anew.
+    settings = replace(settings, output=str(partial), save_minutes=0.0, save_every=0)
     outcome = run(
-        prepare(replace(settings, output=str(partial))), progress=lambda event, share: None, say=lambda text: None,
+        prepare(settings), progress=lambda event, share: None, say=lambda text: None,
         report=False,
     )  # fmt: skip
     if outcome.summary["status"] == "interrupted":

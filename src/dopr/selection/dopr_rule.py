@@ -86,7 +86,7 @@ class Dopr(Selector):
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
         """As the caps say; where a success is not to be expected, failing groups go on with a search, one rollout at a time."""
         row, known = self._row(prompt_id), scorable_rewards(rewards)
-        failing = bool(known) and not is_mixed(rewards) and known[0] < self.scale.high
+        failing = bool(known) and not is_mixed(rewards) and not self.is_success(known[0])
         if not (failing and self._searching and self._locked(row, len(known))):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.

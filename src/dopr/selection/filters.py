@@ -88,13 +88,17 @@ class GresoOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
 
 
+_JUDGED = 8  # groups
+
+
 class Greso(Selector):
     """GRESO (Zheng et al. 2025, arXiv 2506.02177): skip prompts whose last groups were constant, before any rollout.
 
     A candidate after c constant groups in a row passes with probability max(b^c, floor), where b adapts, apart for easy
     (all right) and hard (all wrong) prompts, to hold the share of constant groups at its target. Constant groups that
     slip through are replaced, as by the authors. Departs in judging groups by equality of rewards, so that no reward
-    scale or group size is assumed, and in filling a round from the skipped where too few pass.
+    scale or group size is assumed, in filling a round from the skipped where too few pass, and in adapting to 8 groups at least: of
+    one prompt and its replacements the last is always mixed, so its share of constant groups says nothing.
     """
 
     name = "greso"
@@ -107,12 +111,12 @@ class Greso(Selector):
         super().__init__(ids, config, options)
         self.history = History(len(ids), forgetting=1.0, step=1.0, per_prompt=True)
         self.easy = self.hard = self.options.base
-        self._outcomes = np.zeros(3)  # groups, easy and hard constant groups since the last round
+        self._outcomes = np.zeros(3)  # groups, easy and hard constant groups since the last adaptation
 
     def ask(self, exclude: Collection[int] = ()) -> list[Pick]:
-        """Adapt the base probabilities to the round just told, then choose."""
+        """Adapt the base probabilities to the groups told since they were last adapted, then choose."""
         groups, easy, hard = self._outcomes
-        if groups:
+        if groups >= _JUDGED:
             low, high = self.bounds
             o = self.options
             # Too many constant groups: explore such prompts less.

@@ -85,6 +85,7 @@ class Selector(ABC):
         self.rng = np.random.default_rng([config.seed, 0xD0])
         self.round = 0
         self.scale = RewardScale()
+        self.success: float | None = None  # total reward from which a rollout is verified; None = the top of the scale
         self.rollouts = self.rollouts_of(config)
         self.n_replay = self.default_replay if config.replay is None else config.replay
         updates = config.replay_updates
@@ -147,7 +148,7 @@ class Selector(ABC):
 
     def review(self, prompt_id: str, rewards: Sequence[float | None]) -> Review:
         """Judge a prompt from all its rewards so far; the default follows the sequential rollout caps."""
-        return self.rollouts.review(rewards, self.scale.high)
+        return self.rollouts.review(rewards, self.verified_from)
 
     def tell(
         self, prompt_id: str, rewards: Sequence[float | None], answers: Sequence[str] | None = None
@@ -172,9 +173,15 @@ class Selector(ABC):
 
     # -- the update hook -----------------------------------------------------------------------------------------
 
+    @property
+    def verified_from(self) -> float:
+        """The total reward from which a rollout counts as verified; sums of weights may differ in their last bits."""
+        top = self.scale.high if self.success is None else self.success
+        return top - 1e-6 * abs(top)
+
     def is_success(self, reward: float | None) -> bool:
-        """Whether a rollout counts as verified: it earned the most that the reward scale holds."""
-        return reward is not None and self.scale.high <= reward < math.inf
+        """Whether a rollout counts as verified: it earned the most that the reward scale holds, or ``success`` where that is set."""
+        return reward is not None and self.verified_from <= reward < math.inf
 
     def remember(self, success: Success) -> None:
         """Offer a rollout that the verifier accepted; kept only if this selector replays."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dopr.tasks.answers import last_boxed, last_number, number_text, parse_number
+from dopr.tasks.answers import last_number, number_text, parse_number
+from dopr.tasks.boxes import last_boxed
 
 _TAIL = 4000  # characters read; an answer stands at the end
 _LONGEST = 200  # characters of a key without number or box

@@ -5,11 +5,16 @@ Everything here is pure, uses no ``eval`` and takes time linear in the text, so 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
+
+from dopr.tasks.boxes import last_boxed
+from dopr.tasks.quantities import read_quantity
 
 #: A number with more characters than this is not read as a number. It keeps below Python's limit on digits per integer
 #: (4,300) and bounds the time of one comparison.
@@ -105,19 +110,6 @@ def number_text(value: Fraction) -> str:
     return str(value)
 
 
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last ``\boxed{...}`` (braces balanced), stripped; None where there is no complete box."""
-    end = len(text)
-    while (start := text.rfind("\\boxed{", 0, end)) >= 0:
-        depth = 0
-        for i in range(start + 6, end):
-            depth += (text[i] == "{") - (text[i] == "}")
-            if not depth:
-                return text[start + 7 : i].strip()
-        end = start  # an earlier box that holds this unclosed one is unclosed too, so it closes before here or never
-    return None
-
-
 # On the last line only: a solution in Markdown or code has such marks elsewhere.
 _MARKED = re.compile(r".*(?<!#)####(?!#)\s*([^\n]*?)\s*\Z", re.DOTALL)
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
@@ -125,27 +117,52 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 
 @lru_cache(maxsize=4096)
 def gold_from_text(text: str) -> str:
-    r"""The answer inside a gold text: after GSM8K's ``####`` on its last line (``1,080`` as 1080), else the last ``\boxed{}``, else all of it."""
+    r"""The answer inside a gold text: after GSM8K's ``####`` on its last line (``1,080`` as 1080), else the last box, else all of it."""
     marked = _MARKED.match(text) if "####" in text else None
     if marked is not None:
         gold = marked[1]
         return gold if gold.startswith(("(", "[", "{", "\\")) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), gold)
-    boxed = last_boxed(text) if "\\boxed{" in text else None
-    return boxed if boxed else text.strip()
+    boxed = last_boxed(text)
+    return text.strip() if boxed is None else boxed
+
+
+# Letters and what stands between words. A single letter may be a variable or an option, and a list of short ones all products.
+_IN_WORDS = re.compile(r"(?=.*[^\W\d_]{2})(?:[^\W\d_]|[ .,'’&-])+")
+_LONG_WORD = re.compile(r"[^\W\d_]{4}")
+# What a gold may hold without being prose: formulas, LaTeX's own words, and words that LaTeX marks as such.
+_NOT_PROSE = re.compile(r"\$[^$]*\$|\\(?:text|mbox|textrm|mathrm|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_SENTENCE = re.compile(r"\s*[A-Z].*[.!?]\s*", re.DOTALL)
+
+
+@lru_cache(maxsize=4096)
+def is_prose(gold: str) -> bool:
+    """Whether a gold is a sentence or a worked solution with numbers or formulas in it, of which a verifier that reads
+    answers would compare whatever it can read: six words or more, or four in the form of a sentence; or GSM8K's mark
+    before the last line.
+    """
+    gold = gold_from_text(gold)
+    if "####" in gold:
+        return True
+    if read_quantity(gold) is not None or not (_DIGIT.search(gold) or "$" in gold or "\\" in gold):
+        return False
+    words = len(_WORD.findall(_NOT_PROSE.sub(" ", gold)))
+    return words >= 6 or (words >= 4 and _SENTENCE.fullmatch(gold) is not None)
 
 
 def gold_text(value: object) -> str:
-    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it; a list
-    gives its answers with commas between them.
+    """A gold answer as text: 14.0 gives ``14``, 14.5 ``14.5``, text as :func:`gold_from_text` reads it. A list of
+    words gives accepted answers (``Paris OR City of Paris``), of which ``math`` takes any; any other list is one answer with commas.
 
     Raises:
         ValueError: with the reason, for a value that is no answer: None, a bool, NaN, an infinity, an empty text, or any
             other type.
     """
-    if (
-        isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value)
-    ):  # several answers, as OlympiadBench has them
-        return ", ".join(gold_text(part) for part in value)
+    if isinstance(value, list | tuple) and value and not any(isinstance(part, list | tuple) for part in value):
+        parts = [gold_text(part) for part in value]
+        # Names of one thing, as TriviaQA has them; numbers, formulas and letters are the parts of one answer, as in OlympiadBench.
+        in_words = all(map(_IN_WORDS.fullmatch, parts)) and any(map(_LONG_WORD.search, parts))
+        return (" OR " if in_words else ", ").join(parts)
     if value is None:
         raise ValueError("it is missing (null)")
     if isinstance(value, bool):
@@ -162,6 +179,14 @@ def gold_text(value: object) -> str:
     if not text:
         raise ValueError("it is empty")
     return text
+
+
+def structured_text(value: list[Any] | dict[str, Any]) -> str | None:
+    """Tests or another gold of several fields as JSON; None where JSON cannot hold them (bytes, dates)."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _too_long() -> str:

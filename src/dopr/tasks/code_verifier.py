@@ -26,6 +26,7 @@ from typing import Any
 
 from dopr.errors import RewardError
 from dopr.tasks import code_harness
+from dopr.tasks.answers import structured_text
 from dopr.tasks.pool import Failure
 from dopr.tasks.sandbox import Limits, isolation, run_python
 from dopr.tasks.verifiers import Judgement, Verifier
@@ -95,9 +96,12 @@ def program_of(text: str) -> str:
 
 
 def read_tests(gold: str | list[Any] | dict[str, Any]) -> Tests | None:
-    """The tests that a ``tests`` column holds; None where they cannot be read or there are none."""
+    """The tests that a ``tests`` column holds; None where they cannot be read, even as JSON, or there are none."""
+    text = gold if isinstance(gold, str) else structured_text(gold)
+    if text is None:
+        return None
     try:
-        value = json.loads(gold) if isinstance(gold, str) else gold
+        value = json.loads(text)
     except (ValueError, RecursionError):
         value = [gold]  # asserts as they stand
     if isinstance(value, dict):

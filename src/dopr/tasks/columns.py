@@ -2,7 +2,8 @@
 
 Where the user names none, the first of these that the data has is taken:
 
-* prompt: prompt, question, problem, input, query, instruction;
+* prompt: prompt, question, problem, instruction, input, query; where another column holds a part of the problem
+  (:mod:`dopr.tasks.companions`), the user must name it;
 * answer: answer, final_answer, target, label, ground_truth, reward_model.ground_truth (verl), gold, solution, output. A ``solution``
   is a worked text as a rule, of which the last box counts; hence it comes after the columns that hold the bare answer;
 * id: id, unique_id, extra_info.index (verl); else the id is a hash of the prompt.
@@ -20,7 +21,7 @@ from dopr.tasks.answers import gold_text
 from dopr.tasks.rows import Row
 from dopr.tasks.templates import Messages
 
-PROMPT_COLUMNS = ("prompt", "question", "problem", "input", "query", "instruction")
+PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "input", "query")
 ANSWER_COLUMNS = (
     "answer",
     "final_answer",
@@ -34,6 +35,8 @@ ANSWER_COLUMNS = (
 )
 ID_COLUMNS = ("id", "unique_id", "extra_info.index")
 
+#: Roles of messages that the policy answers; a conversation that ends otherwise holds an answer already.
+_ASKING = frozenset(["user", "tool", "system", "developer"])
 _MISSING = object()
 
 
@@ -105,7 +108,7 @@ def read_prompt(row: Row, column: str) -> str | Messages:
     """The prompt of a row: text, or chat messages.
 
     Raises:
-        DataError: it is missing, empty, or of another type.
+        DataError: it is missing, empty, of another type, or ends with an answer.
     """
     value = field(row.data, column)
     where = f"{row.where}: the prompt (column {column!r})"
@@ -114,6 +117,11 @@ def read_prompt(row: Row, column: str) -> str | Messages:
         return value
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         messages = [_message(m, where) for m in value]
+        if messages and messages[-1]["role"] not in _ASKING:
+            raise DataError(
+                f"{where} ends with a message of the role {messages[-1]['role']!r}, so the policy would be shown what it must "
+                "find. Cut what stands behind the last message of the user."
+            )
         if messages:
             return messages
     found = "missing (null)" if value is None else f"of type {type(value).__name__}" if value != [] else "an empty list"

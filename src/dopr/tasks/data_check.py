@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,40 +14,14 @@ import numpy as np
 from dopr.errors import DataError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
+from dopr.tasks.companions import describe, left_out
+from dopr.tasks.data_findings import KINDS, Finding, column_names, short
+from dopr.tasks.data_golds import check_gold_column, extraction
 from dopr.tasks.known_sets import KNOWN_SETS
-from dopr.tasks.math_equal import reading
 from dopr.tasks.overlap import overlaps, words_of
 from dopr.tasks.problems import Problem, prompt_id
-from dopr.tasks.rewards import auto_reward, check_golds, needs_answer, reads_golds, resolve_rewards
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages
-
-#: Kinds of findings, in the order in which they are shown.
-KINDS = {
-    "row": "prompts or ids that cannot be used",
-    "column": "missing columns",
-    "duplicate-id": "ids used twice",
-    "conflict": "the same prompt with another answer",
-    "repeat": "repeated problems",
-    "gold": "golds that are missing or that their own verifier rejects",
-    "unread": "golds that only an identical text can match",
-    "length": "prompts over the length limit",
-    "overlap": "problems that the other file holds, whole or nearly",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong with one row."""
-
-    kind: str
-    """One of :data:`KINDS`."""
-    where: str
-    """The row: ``line 3``, counted from 1."""
-    id: str
-    """The problem's id, empty where it has none."""
-    text: str
-    """What is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +85,20 @@ def check_data(
         RewardError: an unknown verifier.
     """
     rows = _rows(source, split)
-    chosen = col.choose(rows, source, names or col.Names(), require_answer=False)
+    names = names or col.Names()
+    chosen = col.choose(rows, source, names, require_answer=False)
     findings: list[Finding] = []
     progress(f"{len(rows):,} rows")
     problems, places = _problems(rows, chosen, findings)
+    if names.prompt is None:
+        _parts(rows, chosen.prompt, findings)
     _repeats(problems, places, findings)
     texts = [_text(p.prompt) for p in problems]
     for problem, where, text in zip(problems, places, texts, strict=True):
         if len(text) > most_characters:
             findings.append(Finding("length", where, problem.id, f"{len(text):,} characters, over {most_characters:,}"))
     progress("golds")
-    name, verified, how_read = _golds(problems, places, chosen, reward, timeout, findings)
+    name, verified, how_read = check_gold_column(problems, places, chosen, reward, timeout, findings)
     other: dict[str, Any] = {}
     if against is not None:
         progress(f"comparing with {against}")
@@ -131,7 +108,7 @@ def check_data(
     sizes = np.array([len(text) for text in texts] or [0])
     return DataCheck(
         file=source, rows=len(rows), columns={"prompt": chosen.prompt, "answer": chosen.answer, "id": chosen.ident},
-        reward=name, verified=verified, extraction=_extraction(rows, chosen.answer), reading=how_read, against=other,
+        reward=name, verified=verified, extraction=extraction(rows, chosen.answer), reading=how_read, against=other,
         prompt_characters={"least": int(sizes.min()), "median": int(np.median(sizes)), "most": int(sizes.max())},
         findings=sorted(findings, key=lambda f: order.index(f.kind)),
     )  # fmt: skip
@@ -185,6 +162,12 @@ def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding])
     return problems, places
 
 
+def _parts(rows: Sequence[Row], prompt: str, findings: list[Finding]) -> None:
+    for row in rows:
+        if left := left_out(row, prompt):
+            findings.append(Finding("part", row.where, "", describe(left, prompt)))
+
+
 def _after_place(message: str, where: str) -> str:
     return message.removeprefix(f"{where}: ").rstrip(".")
 
@@ -206,62 +189,11 @@ def _repeats(problems: Sequence[Problem], places: Sequence[str], findings: list[
             else:
                 findings.append(
                     Finding("conflict", where, problem.id, f"the prompt of {places[same]} with the answer "
-                            f"{_short(problem.answer)} against {_short(first.answer)}")
+                            f"{short(problem.answer)} against {short(first.answer)}")
                 )  # fmt: skip
         known = ids.setdefault(problem.id, i)
         if known != i and known != same:
             findings.append(Finding("duplicate-id", where, problem.id, f"the id {problem.id!r} of {places[known]}"))
-
-
-def _short(text: str | None) -> str:
-    return "(none)" if text is None else repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _golds(
-    problems: Sequence[Problem], places: Sequence[str], chosen: col.Columns, reward: str, timeout: float, findings: list[Finding],
-) -> tuple[str, bool, dict[str, int]]:  # fmt: skip
-    """The reward's name, whether it was given the golds, and how it reads them; those that it rejects go to ``findings``."""
-    where = {id(p): place for p, place in zip(problems, places, strict=True)}
-    with_gold = [p for p in problems if p.answer is not None]
-    name = reward
-    if reward == "auto" and with_gold:
-        name = auto_reward(with_gold)
-    elif reward == "auto" and any(p.extra.get("tests") for p in problems):
-        name = "code"
-    lacking = chosen.answer is None and needs_answer([name])
-    if lacking:
-        there = f"none of {_columns(p.extra for p in problems)} is an answer ({', '.join(col.ANSWER_COLUMNS)})"
-        findings.append(Finding("column", "all rows", "", f"{there}; name the one that is with --answer-column"))
-    if lacking or name == "auto":
-        return "", False, {}
-    (verifier,) = resolve_rewards([name], timeout=timeout)
-    unusable = {f.where for f in findings if f.kind == "gold"}
-    rejected = check_golds([p for p in problems if where[id(p)] not in unusable], verifier)
-    findings += [Finding("gold", where[id(problem)], problem.id, why) for problem, why in rejected]
-    if name != "math":
-        return name, reads_golds(verifier), {}
-    bad = {id(problem) for problem, _ in rejected}
-    kinds = reading([str(p.answer) for p in with_gold], timeout=timeout)
-    for problem, kind in zip(with_gold, kinds, strict=True):
-        if kind == "unread" and id(problem) not in bad:
-            text = f"the gold {_short(problem.answer)} is no mathematics that can be read"
-            findings.append(Finding("unread", where[id(problem)], problem.id, text))
-    return name, True, dict(Counter(kinds).most_common())
-
-
-def _columns(rows: Iterable[dict[str, Any]]) -> str:
-    return ", ".join(dict.fromkeys(repr(name) for row in rows for name in row))
-
-
-def _extraction(rows: Sequence[Row], answer: str | None) -> dict[str, int]:
-    if answer is None:
-        return {}
-    values = [value for row in rows if (value := col.field(row.data, answer)) is not None]
-    texts = [value for value in values if isinstance(value, str)]
-    marked = sum("####" in text for text in texts)
-    boxed = sum("####" not in text and "\\boxed{" in text for text in texts)
-    counts = {"####": marked, "boxed": boxed, "as it stands": len(values) - marked - boxed}
-    return {name: n for name, n in counts.items() if n}
 
 
 def _against(
@@ -271,7 +203,7 @@ def _against(
     try:
         chosen = col.choose(rows, against, col.Names(), require_answer=False)
     except DataError:  # its advice is an option, and that names the column of the file that is checked
-        there = f"{against} has the columns {_columns(row.data for row in rows)}, and none is a prompt"
+        there = f"{against} has the columns {column_names(row.data for row in rows)}, and none is a prompt"
         raise DataError(f"{there} ({', '.join(col.PROMPT_COLUMNS)}). Rename the one that is in {against}.") from None
     others, other_places = _problems(rows, chosen, [])
     other_texts = [_text(p.prompt) for p in others]

@@ -25,6 +25,7 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from dopr.tasks.boxes import find_boxes
 from dopr.tasks.quantities import OTHER_NUMBER, SCALES, UNITS, read_quantity
 from dopr.tasks.value_text import OR, value_at, values
 
@@ -34,12 +35,6 @@ RULES = ("boxed", "final", "last")
 _READ = 100_000
 _LAST = 4_000  # the rule "last" looks for the last value in this many characters at the end
 
-_BOX_TOKEN = re.compile(
-    r"\\(?:boxed|fbox|framebox)\s*(?P<open>\{)|\\(?:boxed|fbox)\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?)|\\.|[{}]", re.DOTALL
-)
-_UNBOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*")
-_EMPTY = re.compile(r"(?:[\s{}$.]|\\(?:boxed|fbox|framebox|text|[,;:! ])(?![A-Za-z]))*")
-_BRACED = re.compile(r"\A\{([^{}]*)\}\Z")
 _TAGGED = re.compile(r"<answer>(.{0,4000}?)</answer>", re.DOTALL | re.IGNORECASE)
 _ANNOUNCED = re.compile(
     r"####"
@@ -153,28 +148,7 @@ def plain_digits(text: str) -> str:
 
 def boxes(text: str) -> list[Statement]:
     """The outermost boxes that are closed and not empty."""
-    spans: list[tuple[int, int, int, int]] = []  # start, start and end of the content, end
-    opened: list[tuple[bool, int, int]] = []  # of each open brace: whether a box's, its start, the start of its content
-    for token in _BOX_TOKEN.finditer(text):
-        if token["open"]:
-            opened.append((True, token.start(), token.end()))
-        elif token["bare"]:
-            spans.append((token.start(), *token.span("bare"), token.end()))
-        elif token[0] == "{":
-            opened.append((False, token.start(), token.end()))
-        elif token[0] == "}" and opened:
-            is_box, start, content = opened.pop()
-            if is_box:
-                while spans and spans[-1][0] > start:  # boxes inside this one
-                    spans.pop()
-                spans.append((start, content, token.start(), token.end()))
-    found = []
-    for start, content, closed, end in spans:
-        if _EMPTY.fullmatch(text, content, closed):
-            continue
-        inside = _BRACED.sub(r"\1", _UNBOX.sub("", text[content:closed]).strip())
-        found.append(Statement(start, end, _with_doubt(text, start, end, inside), "boxed"))
-    return found
+    return [Statement(b.start, b.end, _with_doubt(text, b.start, b.end, b.inside), "boxed") for b in find_boxes(text)]
 
 
 def _announcements(text: str) -> list[Statement]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dopr.errors import DataError
-from dopr.tasks.rows import Row
+from dopr.tasks.rows import Row, table_rows
 
 
 def _datasets() -> Any:
@@ -33,7 +33,7 @@ def read_saved(path: Path, *, split: str) -> list[Row]:
         if split not in data:
             raise DataError(f"{path} has no split {split!r}; it has {', '.join(sorted(map(str, data)))}.")
         data = data[split]
-    return _rows(data)
+    return table_rows(data.with_format("arrow")[:], str(path))
 
 
 def read_hub(source: str, *, split: str) -> list[Row]:
@@ -57,14 +57,10 @@ def read_hub(source: str, *, split: str) -> list[Row]:
             f"There is no file {source!r}, and as a dataset on the Hugging Face hub (split {split!r}) it cannot be loaded: "
             f"{_first_line(error)}. Check the name, the split and the connection, or download it and give its path."
         ) from error
-    rows = _rows(data)
+    rows = table_rows(data.with_format("arrow")[:], source)
     if not rows:
         raise DataError(f"The split {split!r} of the dataset {source!r} is empty.")
     return rows
-
-
-def _rows(data: Any) -> list[Row]:
-    return [Row(f"row {k}", dict(entry)) for k, entry in enumerate(data.with_format(None), 1)]
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,9 @@ _OUTER = re.compile(
     re.DOTALL,
 )
 _WORDS = re.compile(r"[A-Za-z][A-Za-z .,'’-]*")
-_NAME = re.compile(r"[A-Z][A-Za-z]{1,2}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+# Letters that make no word in any order: without a vowel, or only the first three.
+_PRODUCT = re.compile(r"[b-df-hj-np-tv-z]+|[abc]+")
 _OPTION = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\.?")
 _ALTERNATIVES = re.compile(r"\\(?:text|mbox)\s*\{\s*OR\s*\}|\bOR\b")
 _LABELLED = re.compile(
@@ -111,10 +113,14 @@ def canonical(answer: str) -> str:
 
 
 def _is_anagram(gold: str, answer: str) -> bool:
-    """Whether two short names or orders differ in their order alone: ``BAC`` and ``ABC``, which are products to math-verify."""
+    """Whether two names, orders or short words differ in their order alone: ``BAC`` and ``ABC``, ``saw`` and ``was``, which are products to
+    math-verify. ``ab`` and ``yx`` stay products.
+    """
+    gold_, answer_ = gold.casefold(), answer.casefold()
     return (
-        _NAME.fullmatch(gold) is not None and _NAME.fullmatch(answer) is not None
-        and gold.casefold() != answer.casefold() and sorted(gold.casefold()) == sorted(answer.casefold())
+        gold_ != answer_ and sorted(gold_) == sorted(answer_)
+        and _NAME.fullmatch(gold) is not None and _NAME.fullmatch(answer) is not None
+        and not (_PRODUCT.fullmatch(gold) and _PRODUCT.fullmatch(answer))
     )  # fmt: skip
 
 

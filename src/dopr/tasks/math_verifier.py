@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Sequence
 
 from dopr.errors import RewardError, suggest
-from dopr.tasks.answers import gold_from_text, last_boxed
+from dopr.tasks.answers import gold_from_text
 from dopr.tasks.final_answer import RULES, find_answer
 from dopr.tasks.math_equal import alternatives, canonical, prepared, quick
 from dopr.tasks.pool import Failure, WorkerPool
@@ -100,7 +100,6 @@ def _verdict(answer: object, parts: tuple[str, ...]) -> Judgement:
 
 
 def boxed(gold: str) -> str:
-    """A completion that states ``gold``."""
-    text = gold_from_text(gold) if "####" in gold else gold
-    inside = last_boxed(text)
-    return f"\\boxed{{{inside if inside else prepared(text)}}}"
+    """A completion that states ``gold``, of several accepted answers the first."""
+    text = gold_from_text(gold)
+    return f"\\boxed{{{next(iter(alternatives(text)), text)}}}"

@@ -14,6 +14,8 @@ import numpy as np
 
 from dopr.errors import ConfigError, DataError
 from dopr.tasks import columns as col
+from dopr.tasks.answers import structured_text
+from dopr.tasks.companions import refuse_left_out
 from dopr.tasks.passed_on import passed_on
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages, render_prompt
@@ -70,7 +72,8 @@ def load_problems(
             are an error.
 
     Raises:
-        DataError: the source is missing, cannot be read, or a row cannot be used (the first five named by their lines).
+        DataError: the source is missing, cannot be read, or a row cannot be used (the first five named by their lines); the
+            prompt column, where not named, holds only a part of the problem.
         ConfigError: ``size`` is not positive.
     """
     if size is not None and size < 1:
@@ -107,6 +110,8 @@ def _from_rows(
     """Place and problem of every usable row; what is wrong with the others goes to ``bad``."""
     tests_will_do = or_tests and any(row.data.get("tests") for row in rows)
     chosen = col.choose(rows, source, names, require_answer=require_answer and not tests_will_do)
+    if names.prompt is None:
+        refuse_left_out(rows, source, chosen.prompt)
     for row in rows:
         tested = bool(row.data.get("tests")) and (or_tests or not require_answer)
         try:
@@ -184,9 +189,13 @@ def to_rows(
 
 
 def columns_of(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """What each problem has beside prompt and answer, the code verifier's ``tests`` as JSON text where they are lists or objects."""
+    """What each problem has beside prompt and answer, the code verifier's ``tests`` as JSON text where they are lists or objects
+    (None where JSON cannot hold them).
+    """
     return [
-        p.extra | {"tests": json.dumps(p.extra["tests"])} if isinstance(p.extra.get("tests"), list | dict) else p.extra
+        p.extra | {"tests": structured_text(p.extra["tests"])}
+        if isinstance(p.extra.get("tests"), list | dict)
+        else p.extra
         for p in problems
     ]
 

@@ -227,6 +227,22 @@ def equal(gold: Quantity, answer: Quantity) -> bool:
     return any(a == b or _rounds(a, b, answer.decimals) or _rounds(b, a, gold.decimals) for a, b in pairs)
 
 
+def nearly(a: Fraction, b: Fraction) -> bool:
+    """Whether two bare numbers are equal, or one is the other rounded, by the rule of :func:`equal`."""
+    return a == b or _rounds(a, b, _decimals(b)) or _rounds(b, a, _decimals(a))
+
+
+def _decimals(value: Fraction) -> int | None:
+    """Digits after the point that ``value`` needs; None for integers, and where they never end."""
+    rest, digits = value.denominator, 0
+    for factor in (2, 5):
+        times = 0
+        while rest % factor == 0:
+            rest, times = rest // factor, times + 1
+        digits = max(digits, times)
+    return digits if rest == 1 and digits else None
+
+
 @lru_cache(maxsize=8192)
 def read_ratio(text: str) -> tuple[Fraction, ...] | None:
     """``3 : 5 : 7`` divided by its first term; what may be a time of day (``4:40``) as it stands; None for anything else."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from dopr.errors import DataError, RewardError, suggest
 from dopr.selection.user_code import import_named
 from dopr.tasks import code_verifier, math_verifier, shaping, verifiers
-from dopr.tasks.answers import parse_number
+from dopr.tasks.answers import is_prose, parse_number
 from dopr.tasks.guard import GuardedReward, checked
 from dopr.tasks.passed_on import passed_on
 from dopr.tasks.problems import Problem, columns_of, prompt_id, to_rows
@@ -36,6 +36,8 @@ _WITH_OPTION: dict[str, Callable[[str, float], RewardFunction]] = {
     "format": lambda option, timeout: shaping.format_reward(option),
     "overlong": lambda option, timeout: shaping.overlong(option),
 }
+#: Verifiers that look for a value in the gold, so that prose around it would mislead them.
+_READING = ("math", "number")
 #: Problems that a function is tried on before the run.
 _TRIED = 4
 _NO_TESTS = "it has no column 'tests', which code is run against"
@@ -149,8 +151,8 @@ def reads_golds(reward: RewardFunction) -> bool:
 
 
 def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tuple[Problem, str]]:
-    """Problems whose own gold, in the form that the named verifier wants, it rejects, or that lack what it reads; and why.
-    Counters stay as they are.
+    """Problems whose own gold, in the form that the named verifier wants, it rejects or could only misread, or that lack
+    what it reads; and why. Counters stay as they are.
 
     What does not :func:`reads_golds` is not checked.
     """
@@ -159,9 +161,9 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
     if not isinstance(reward, Verifier) or reward.example is None:
         return []
     kept = dict(reward.counts)
-    bad = [(p, why) for p in problems if (why := _lacks(p, reward.column))]
-    lacking = {id(p) for p, _ in bad}
-    asked = [p for p in problems if p.answer is not None and id(p) not in lacking]
+    bad = [(p, why) for p in problems if (why := _fault(p, reward))]
+    faulty = {id(p) for p, _ in bad}
+    asked = [p for p in problems if p.answer is not None and id(p) not in faulty]
     golds = [str(p.answer) for p in asked]
     column = golds if reward.column == "answer" else [p.extra.get(reward.column) for p in asked]
     for problem, gold, value in zip(
@@ -175,17 +177,24 @@ def check_golds(problems: Sequence[Problem], reward: RewardFunction) -> list[tup
     return bad
 
 
-def _lacks(problem: Problem, column: str) -> str | None:
-    """What a verifier that reads ``column`` misses in the problem."""
-    if column == "answer" and problem.answer is None:
+def _fault(problem: Problem, reward: Verifier) -> str | None:
+    """What the verifier would miss in the problem, or misread."""
+    if reward.column == "answer" and problem.answer is None:
         return "it has no answer"
-    if column == "tests":
+    if reward.__name__ in _READING and problem.answer is not None and is_prose(problem.answer):
+        return _as_prose(problem.answer)
+    if reward.column == "tests":
         tests = problem.extra.get("tests")
         if tests is None or tests == "":
             return _NO_TESTS
         if code_verifier.read_tests(tests) is None:
             return _UNREADABLE_TESTS
     return None
+
+
+def _as_prose(gold: str) -> str:
+    shown = gold if len(gold) <= 60 else f"{gold[:30]} ... {gold[-25:]}"
+    return f"the gold {shown!r} is a sentence or a worked solution; give the answer alone, in \\boxed{{}}, or after #### on the last line"
 
 
 def preflight(

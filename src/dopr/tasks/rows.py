@@ -12,6 +12,9 @@ from typing import Any
 
 from dopr.errors import DataError
 
+#: Arrow's names of the floats that are shorter than Python's, and NumPy's.
+_SHORT_FLOATS = {"halffloat": "float16", "float": "float32"}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -162,10 +165,44 @@ def _read_parquet(path: Path) -> list[Row]:
     except ImportError:
         raise DataError(f"{path} needs pyarrow to be read. Run: pip install 'dopr[train]'.") from None
     try:
-        entries = pq.read_table(path).to_pylist()
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise DataError(f"{path}: two columns have the same name ({', '.join(map(repr, names))}). Rename one.")
+            table = file.read()
     except pa.ArrowException as error:
         raise DataError(f"{path} is not a parquet file that can be read: {error}.") from None
-    return [Row(f"row {k}", entry) for k, entry in enumerate(entries, 1)]
+    return table_rows(table, str(path))
+
+
+def table_rows(table: Any, source: str) -> list[Row]:
+    """Rows of an Arrow table.
+
+    Raises:
+        DataError: a column holds values that Python has no form for.
+    """
+    import pyarrow as pa
+
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            columns.append(_shortest(column.to_pylist(), str(column.type)))
+        except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is not UTF-8, the year 10000
+            raise DataError(
+                f"{source}: the column {name!r} holds what cannot be read: {error}. Correct it or leave the column out."
+            ) from None
+    entries = zip(*columns, strict=True)
+    return [Row(f"row {k}", dict(zip(table.column_names, entry, strict=True))) for k, entry in enumerate(entries, 1)]
+
+
+def _shortest(values: list[Any], kind: str) -> list[Any]:
+    """Numbers of half and single precision as they were written: 0.1 was stored as 0.10000000149011612."""
+    if kind not in _SHORT_FLOATS:
+        return values
+    import numpy as np
+
+    precise = getattr(np, _SHORT_FLOATS[kind])
+    return [None if value is None else float(str(precise(value))) for value in values]
 
 
 READERS: dict[str, Callable[[Path], list[Row]]] = {

@@ -3,7 +3,8 @@
 ==========  ==========================================================================================================
 math        the completion's stated answer (boxed, announced, or last) equals the gold, by :mod:`dopr.tasks.math_verifier`;
             ``math:boxed`` or ``math:boxed,final`` read only what is boxed, or boxed or announced
-number      the last number in the completion equals the gold; ``$``, ``%`` and thousands separators mean nothing
+number      the last number in the completion equals the gold, or one is the other rounded as for ``math``; ``$``, ``%`` and
+            thousands separators mean nothing
 exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
 choice      the letter A-J of the last ``\\boxed{X}``, "answer is X" or "option: X"; else of the last ``(X)`` or "X is correct"; else one that
@@ -23,16 +24,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from dopr.errors import RewardError
-from dopr.tasks.answers import gold_from_text, gold_text, last_number, number_text, parse_number
+from dopr.tasks.answers import gold_from_text, gold_text, last_number, number_text, parse_number, structured_text
 from dopr.tasks.guard import COUNTERS
 from dopr.tasks.pool import Failure, WorkerPool
+from dopr.tasks.quantities import nearly
 
 Judgement = float | None | Failure
 #: (texts, golds), of one length, to a judgement each.
@@ -105,7 +106,7 @@ def _gold(value: Any, *, structured: bool) -> str | None:
     if isinstance(value, str):
         return value if value.strip() else None
     if structured and isinstance(value, list | dict):
-        return json.dumps(value)
+        return structured_text(value)
     try:
         return gold_text(value)
     except ValueError:
@@ -129,7 +130,10 @@ def number() -> Verifier:
 
     def judge(text: str, gold: str) -> float | None:
         wanted = parse_number(gold_from_text(gold))
-        return None if wanted is None else float(last_number(text) == wanted)
+        if wanted is None:
+            return None
+        given = last_number(text)
+        return float(given is not None and nearly(wanted, given))
 
     return Verifier("number", _each(judge), extract, gold_from_text)
 

@@ -15,7 +15,13 @@ from dopr.theory.first_signal import (
     mixed_probability,
     selection_ceiling,
 )
-from dopr.theory.identify import identification_information, identification_rollouts, propensity_rollouts
+from dopr.theory.identify import (
+    drawn_rollouts,
+    identification_information,
+    identification_rollouts,
+    propensity_rollouts,
+    trial_rollouts,
+)
 from dopr.theory.travel import profile_updates, total_divergence, travel_updates
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "coverage_all",
     "coverage_instances",
     "coverage_of_pool",
+    "drawn_rollouts",
     "elicitation_floor",
     "entropy",
     "first_signal_groups",
@@ -42,4 +49,5 @@ __all__ = [
     "selection_ceiling",
     "total_divergence",
     "travel_updates",
+    "trial_rollouts",
 ]

@@ -10,8 +10,8 @@ import numpy as np
 from dopr.theory.coverage import coverage_all, coverage_instances
 from dopr.theory.divergence import kl
 from dopr.theory.elicit import elicitation_floor
-from dopr.theory.first_signal import first_signal_groups, first_signal_rollouts, mixed_probability, whole
-from dopr.theory.identify import identification_rollouts
+from dopr.theory.first_signal import first_signal_groups, first_signal_rollouts, mixed_probability
+from dopr.theory.identify import drawn_rollouts, trial_rollouts
 from dopr.theory.travel import profile, profile_updates, travel_updates
 
 
@@ -24,7 +24,7 @@ class Bound:
         name: What it is about, in two or three words.
         value: The least that suffices, in ``unit``.
         unit: groups, updates, rollouts or problems.
-        rollouts: The rollouts this implies; ``None`` where it bounds something else (problems to collect).
+        rollouts: The rollouts this implies; ``None`` where it bounds something else (problems to collect, updates).
         sentence: What it means in practice.
         assumes: What has to hold.
     """
@@ -44,7 +44,7 @@ class LowerBounds:
 
     Attributes:
         bounds: The bounds.
-        binding: The one that asks for the most rollouts.
+        binding: The one that asks for the most rollouts, of those that bound rollouts.
     """
 
     bounds: tuple[Bound, ...]
@@ -71,7 +71,7 @@ def lower_bound(
         target: Mean success to reach, in (p0, 1].
         p0: Mean success of the base policy, in (0, 1); default the mean of ``rates``.
         group_size: Rollouts per group G, at least 2.
-        prompts: Groups per update.
+        prompts: Groups per update, to say what updates of whole groups cost.
         kappa: Divergence E_x KL(new || old) per update in nats, for T2; ``None`` leaves T2 out.
         strategies: Latent strategies M per skill, for T3.
         p_plus: Success probability of the right strategy.
@@ -93,6 +93,10 @@ def lower_bound(
         p0 = float(known @ shares)
     if not 0 < p0 < target <= 1:
         raise ValueError(f"p0 and target must satisfy 0 < p0 < target <= 1; got p0 {p0:g} and target {target:g}.")
+    if rates is not None and not any(0 < rate < 1 for rate in rates):
+        raise ValueError(
+            "the rates are all 0 or 1: no group is ever mixed, so nothing is ever learned (T1). Give at least one between."
+        )
     if prompts < 1:
         raise ValueError(f"prompts is {prompts}; an update needs at least 1 group.")
     found = [_signal(p0, rates, group_size, delta)]
@@ -103,7 +107,7 @@ def lower_bound(
         floor = elicitation_floor(rates, target, weights=weights)
         needed = _fewest_skills(rates, target, weights)
     if strategies is not None:
-        found.append(_identify(strategies, p_plus, p_minus, delta, rates or [p0], needed))
+        found.append(_identify(strategies, p_plus, p_minus, delta, [p0] if rates is None else rates, needed))
     if frequencies is not None:
         found.append(_cover(frequencies, delta))
     if rates is not None:
@@ -130,7 +134,7 @@ def _signal(p0: float, rates: Sequence[float] | None, group_size: int, delta: fl
         rollouts=float(first_signal_rollouts(best, delta)),
         sentence=f"A group of {group_size} on {whose} is mixed with probability {float(mixed_probability(best, group_size)):.2g}: "
         f"be ready to roll out {groups:,.0f} group{'s' * (groups != 1)} before anything can be learned.",
-        assumes="only mixed groups give a gradient" + ("; prompts drawn at random" if rates is None else ""),
+        assumes="only mixed groups give a gradient" + ("; prompts drawn at random, with replacement" if rates is None else ""),
     )  # fmt: skip
 
 
@@ -143,9 +147,10 @@ def _travel(
         if float(w @ p) < target:
             updates = max(updates, profile_updates(p, target, kappa, w))
     return Bound(
-        theorem="T2", name="travel", value=updates, unit="updates", rollouts=updates * per_update,
-        sentence=f"At {kappa:g} nats per update no method reaches {target:g} in fewer than {updates:,.0f} updates "
-        f"({updates * per_update:,.0f} rollouts at {per_update} per update), and in all the policy must move {float(kl(target, p0)):.3g} nats.",
+        theorem="T2", name="travel", value=updates, unit="updates", rollouts=None,
+        sentence=f"At {kappa:g} nats per update no method reaches {target:g} in fewer than {updates:,.0f} updates, and in all the policy "
+        f"must move {float(kl(target, p0)):.3g} nats. With {per_update} rollouts behind every update (whole groups, none made from replay "
+        f"alone) that is {updates * per_update:,.0f} rollouts; groups stopped early and updates without rollouts take fewer.",
         assumes="every update keeps E_x KL(new || old) at or below that",
     )  # fmt: skip
 
@@ -159,24 +164,20 @@ def _fewest_skills(rates: Sequence[float], target: float, weights: list[float] |
 def _identify(
     strategies: float, p_plus: float, p_minus: float, delta: float, rates: Sequence[float], needed: int
 ) -> Bound:
-    """The cheapest ``needed`` skills, each by free choice where the base policy knows no better, else by its own draws."""
-    free = float(identification_rollouts(strategies, p_plus, p_minus, delta))
-    propensity = np.clip((np.asarray(rates, np.float64) - p_minus) / (p_plus - p_minus), 0.0, 1.0)
-    with np.errstate(divide="ignore"):
-        drawn = np.where(propensity > 0, whole(np.log(delta) / np.log1p(-propensity * abs(p_plus - p_minus))), np.inf)
-    knows = propensity > 1 / strategies
-    total = float(np.sort(np.where(knows, drawn, np.minimum(drawn, free)))[:needed].sum())
-    skills = "" if len(rates) == 1 else f", summed over the cheapest {needed} skills"
-    how = (
-        f"the base policy draws the right one of {strategies:,.0f} strategies oftener than chance, and shows it within"
-        if knows.all() else f"trying one of {strategies:,.0f} strategies per rollout, the right one is known after no fewer than"
-        if not knows.any() else f"where the base policy draws the right one of {strategies:,.0f} strategies oftener than chance it shows it by "
-        "itself, elsewhere it takes trials: at least"
-    )  # fmt: skip
+    """The quicker of two ways: draws of the base policy, or trials of chosen strategies."""
+    # Each of the needed skills takes a rollout of its own at least.
+    chosen = max(float(trial_rollouts(strategies, p_plus, p_minus, delta)), float(needed))
+    propensity = np.clip((profile(rates)[0] - p_minus) / (p_plus - p_minus), 0.0, 1.0)
+    drawn = drawn_rollouts(propensity * abs(p_plus - p_minus), needed, delta)
+    what = "the right strategy shows itself" if needed == 1 else f"{needed} skills show their right strategy"
+    draws = f"no sooner than after {drawn:,.0f} rollouts" if np.isfinite(drawn) else "never"
+    value = min(drawn, chosen)
     return Bound(
-        theorem="T3", name="identification", value=total, unit="rollouts", rollouts=total,
-        sentence=f"{how[0].upper()}{how[1:]} {total:,.0f} rollout{'s' * (total != 1)}{skills} (error at most {delta:g} each).",
-        assumes="each rollout tries one strategy; skills tell nothing of each other",
+        theorem="T3", name="identification", value=value, unit="rollouts", rollouts=value,
+        sentence=f"Drawn from the base policy, {what} with probability {1 - delta:g} {draws}; if rollouts could try a strategy "
+        f"of choice among {strategies:,.0f} instead, after {chosen:,.0f}. The smaller number counts.",
+        assumes="rollouts are all drawn, or all of chosen strategies; a skill rises only after it has shown its right one; "
+        "skills tell nothing of each other",
     )  # fmt: skip
 
 

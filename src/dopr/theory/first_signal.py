@@ -99,10 +99,11 @@ def selection_ceiling(rates: ArrayLike, group_size: int) -> SelectionCeiling:
     """The most that any selector could gain over one random prompt, in informative groups per group rolled out.
 
     At each moment a random prompt yields a mixed group with probability mean q(p_i, G), and no rule, however clever, with more
-    than max q(p_i, G). Rates estimated from few rollouts make the maximum look larger than it is, so the ceiling stays one.
+    than max q(p_i, G). That holds of the true rates of the whole pool. Of estimates it does not: those from few rollouts or few
+    prompts can put the best share and the gain too low as well as too high.
 
     Args:
-        rates: Success rates in [0, 1], shape (prompts,), or (times, prompts) as they change; NaN = not known.
+        rates: True success rates in [0, 1], shape (prompts,), or (times, prompts) as they change; NaN = not known.
         group_size: Rollouts per group G, at least 2.
 
     Raises:

@@ -9,6 +9,8 @@ from dopr.theory.divergence import Floats, capacity, checked, kl
 from dopr.theory.first_signal import whole
 from dopr.theory.travel import profile
 
+_STAGES = 400  # skills followed one by one; beyond them the easiest count as one rollout each
+
 
 def identification_information(strategies: ArrayLike, delta: ArrayLike) -> Floats:
     """Nats one must learn to name the right one of M equally likely strategies with error at most ``delta``.
@@ -82,11 +84,8 @@ def propensity_rollouts(
     w, rho = profile(propensities, prior)
     if w.size < 2 or w.sum() > 1 + 1e-9:
         raise ValueError("propensities must be at least 2 probabilities that sum to at most 1.")
-    checked([p_plus, p_minus], "a success probability", low=0, high=1, closed="both")
     checked(delta, "delta", low=0, high=1)
-    gap = abs(p_plus - p_minus)
-    if gap == 0:
-        raise ValueError(f"p_plus and p_minus are both {p_plus:g}; rollouts would tell nothing of the strategy.")
+    gap = float(_gap(p_plus, p_minus))
     with np.errstate(divide="ignore"):
         decay = np.log1p(-w * gap)
     guess, wanted = float(rho.max()), 1 - delta
@@ -106,3 +105,81 @@ def propensity_rollouts(
         middle = np.floor((few + many) / 2)
         few, many = (few, middle) if possible(middle) else (middle, many)
     return float(many)
+
+
+def trial_rollouts(strategies: ArrayLike, p_plus: ArrayLike, p_minus: ArrayLike, delta: ArrayLike = 0.05) -> Floats:
+    """T3 by choice: fewest rollouts, each of a freely chosen strategy, that show the right one with probability 1 - delta.
+
+    ``ceil(M (1 - delta) / |p_plus - p_minus|)``: a rollout shows the right strategy where its outcome is not what a wrong one would
+    have given, and after T of them that has happened with probability at most ``T |p_plus - p_minus| / M``. docs/theory.md.
+
+    Args:
+        strategies: M, at least 2; the right one is equally likely to be any.
+        p_plus: Success probability of the right strategy, in [0, 1].
+        p_minus: Success probability of every other, in [0, 1] and different.
+        delta: Allowed probability of not being shown, in (0, 1).
+
+    Returns:
+        Rollouts, whole numbers as floats.
+
+    Raises:
+        ValueError: Outside these ranges.
+    """
+    m = checked(strategies, "strategies M", low=2, high=np.inf, closed="low")
+    return whole(m * (1 - checked(delta, "delta", low=0, high=1)) / _gap(p_plus, p_minus))
+
+
+def drawn_rollouts(hazards: ArrayLike, needed: int = 1, delta: float = 0.05) -> float:
+    """T3 by draws: fewest rollouts of the policy in which ``needed`` skills can show themselves with probability 1 - delta.
+
+    The quantile of the sum of independent geometric waiting times of the ``needed`` largest hazards. No rule, however adaptive,
+    is quicker with larger probability (docs/theory.md), and the rule that takes these skills one after the other is as quick.
+    Exact for up to 400 skills; of more, the easiest count as one rollout each, so the number stays a bound.
+
+    Args:
+        hazards: Probability that a rollout of the skill shows it, shape (K,), in [0, 1].
+        needed: How many of the K skills, at least 1 and at most K.
+        delta: Allowed probability of fewer, in (0, 1).
+
+    Returns:
+        Rollouts, a whole number; infinite where fewer than ``needed`` hazards are above 0.
+
+    Raises:
+        ValueError: Outside these ranges.
+    """
+    h, _ = profile(hazards)
+    checked(delta, "delta", low=0, high=1)
+    if not 1 <= needed <= h.size:
+        raise ValueError(f"needed is {needed}; it must lie in [1, {h.size}], the number of skills.")
+    h = np.sort(h)[::-1][:needed]
+    if h[-1] == 0:
+        return float(np.inf)
+    at_once, h = max(0, needed - _STAGES), h[-_STAGES:]
+    with np.errstate(divide="ignore"):
+        stay = np.log1p(-h)
+    if h.size == 1:
+        return float(whole(np.log(delta) / stay[0]))
+    # A chain with one state per skill still to come. Powers of its matrix hold sums of products of positive numbers, and the
+    # diagonals are known: so every entry keeps its digits.
+    powers = [np.diag(1 - h) + np.diag(h[:-1], 1)]
+    allowed = delta * (1 + 1e-12)
+    while powers[-1][0].sum() > allowed:
+        square = powers[-1] @ powers[-1]
+        np.fill_diagonal(square, np.exp(np.ldexp(1.0, len(powers)) * stay))
+        powers.append(square)
+    state, spent = np.eye(1, h.size)[0], 0.0
+    for k in range(len(powers) - 1, -1, -1):
+        if (later := state @ powers[k]).sum() > allowed:
+            state, spent = later, spent + float(np.ldexp(1.0, k))
+    return spent + 1 + at_once
+
+
+def _gap(p_plus: ArrayLike, p_minus: ArrayLike) -> Floats:
+    plus = checked(p_plus, "p_plus", low=0, high=1, closed="both")
+    minus = checked(p_minus, "p_minus", low=0, high=1, closed="both")
+    plus, minus = np.broadcast_arrays(plus, minus)
+    if (plus == minus).any():
+        raise ValueError(
+            f"p_plus and p_minus are both {plus[plus == minus].flat[0]:g}; rollouts would tell nothing of the strategy."
+        )
+    return np.abs(plus - minus)

@@ -29,7 +29,8 @@ def travel_updates(p0: ArrayLike, target: ArrayLike, kappa: ArrayLike) -> Floats
         Updates, whole numbers as floats.
 
     Raises:
-        ValueError: Outside these ranges. From success 0 no update of finite divergence gets anywhere.
+        ValueError: Outside these ranges, or steps lost in the rounding of success (kappa below about 1e-30). From success 0 no
+            update of finite divergence gets anywhere.
     """
     p0, target, kappa = _travel_arguments(p0, target, kappa)
     shape = np.broadcast_shapes(p0.shape, target.shape, kappa.shape)
@@ -38,12 +39,18 @@ def travel_updates(p0: ArrayLike, target: ArrayLike, kappa: ArrayLike) -> Floats
     jumped = np.zeros(p.shape, bool)
     while (open_ := (p < goal) & (kl(goal, p) > k * (1 + 1e-9))).any():  # elsewhere one more update reaches the goal
         step = reachable_step(p[open_], k[open_])
+        before = p.copy()
         p[open_] = np.minimum(p[open_] + step, 1.0)
         count[open_] += 1
         for i in np.flatnonzero(open_ & ~jumped):
             p[i], extra = _jump(float(p[i]), float(goal[i]), float(np.sqrt(k[i] / 2)))
             jumped[i] = extra > 0
             count[i] += extra
+        if (stuck := open_ & (p == before)).any():
+            raise ValueError(
+                f"kappa (nats per update) is {k[stuck][0]:g}; steps that small are lost in rounding at success "
+                f"{p[stuck][0]:g}. Give a larger one."
+            )
     return count.reshape(shape)
 
 

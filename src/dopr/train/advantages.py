@@ -24,6 +24,27 @@ def total_reward(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch
     return total
 
 
+def group_totals(rewards_per_func: torch.Tensor, groups: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Total rewards of shape (R,) that can be compared between prompts which different functions score.
+
+    A function that scored no rollout of a group (one of another task) could not have added anything: the group's totals are raised
+    to what all functions together can give. Where every function scored something these are ``total_reward``'s.
+
+    Args:
+        rewards_per_func: Shape (R, F), NaN = this function could not score this row.
+        groups: Group number of each row, shape (R,).
+        weights: Shape (F,).
+    """
+    totals = total_reward(rewards_per_func, weights)
+    most = weights.to(rewards_per_func.device).clamp(min=0)
+    for g in groups.unique():
+        rows = groups == g
+        could = most[~torch.isnan(rewards_per_func[rows]).all(dim=0)].sum()
+        if 0 < could < most.sum():
+            totals[rows] *= most.sum() / could
+    return totals
+
+
 def _std(values: torch.Tensor) -> torch.Tensor:
     """Bessel-corrected standard deviation without NaNs; 0 for fewer than two values."""
     values = values[~torch.isnan(values)]

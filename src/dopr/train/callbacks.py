@@ -83,6 +83,8 @@ class RunCallback(TrainerCallback):
         due = bool(self.save_seconds) and time.monotonic() - self._saved >= self.save_seconds
         interrupted, due, spent = trainer.any_process(self._interrupted, due, share >= 1)
         control.should_save |= due
+        # The last one is what the run can be trained further from.
+        control.should_save |= (spent or control.should_training_stop) and self._leaves_checkpoints(args)
         if spent:
             control.should_training_stop, self.reason = True, SPENT
         elif interrupted:
@@ -91,6 +93,9 @@ class RunCallback(TrainerCallback):
         elif trainer.stop_reason:
             control.should_save = True
             self.reason = trainer.stop_reason
+
+    def _leaves_checkpoints(self, args: Any) -> bool:
+        return bool(self.save_seconds) or args.save_strategy != "no"
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After every checkpoint."""

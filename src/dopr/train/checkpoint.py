@@ -50,7 +50,7 @@ SETTINGS = (
     "disable_dropout", "sync_ref_model", "ref_model_sync_steps", "ref_model_mixup_alpha", "use_bias_correction_kl", "off_policy_mask_threshold",
     "dopr_strategy",
     "dopr_candidates", "dopr_chunk", "dopr_wrong_cap", "dopr_right_cap", "dopr_replay", "dopr_replay_updates", "dopr_memory", "dopr_replay_weight",
-    "dopr_features", "dopr_options",
+    "dopr_success", "dopr_features", "dopr_options",
 )  # fmt: skip
 #: Of these, what shapes a buffered window: with any of them changed, it cannot be continued.
 GEOMETRY = ("processes", "per_device_train_batch_size", "steps_per_generation", "num_iterations", "num_generations")

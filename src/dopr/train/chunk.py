@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dopr.train.advantages import total_reward
+from dopr.train.advantages import group_totals
 from dopr.train.rows import Batch, strip_padding
 
 if TYPE_CHECKING:
@@ -35,24 +35,44 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One scorable rollout: the number of its pick, its total reward, and its token ids without padding."""
+    """One scorable rollout.
+
+    Attributes:
+        pick: The number of its pick.
+        reward: Its total reward.
+        prompt: Token ids without padding.
+        completion: The same.
+        own: Whether the policy wrote all of it, and no tool or environment.
+    """
 
     pick: int
     reward: float
     prompt: NDArray[np.int64]
     completion: NDArray[np.int64]
+    own: bool
+
+
+def totals_of(chunks: Sequence[Chunk], weights: torch.Tensor) -> list[float]:
+    """Total reward of every rollout of all processes, chunk by chunk; NaN where nothing could score it."""
+    rewards, picks = torch.cat([chunk.rewards for chunk in chunks]), torch.cat([chunk.picks for chunk in chunks])
+    totals: list[float] = group_totals(rewards, picks.to(rewards.device), weights).tolist()
+    return totals
 
 
 def rollouts_of(trainer: DoPRTrainer, chunks: Sequence[Chunk], picks: Collection[int]) -> list[Rollout]:
     """The scorable rollouts of ``picks`` on all processes, in the same order on each."""
     world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     mine: dict[int, Rollout] = {}
+    totals = totals_of(chunks, trainer.reward_weights)
     rows = 0
     for chunk in chunks:
         share = len(chunk.picks) // world
-        totals = total_reward(chunk.rewards, trainer.reward_weights).tolist()
-        for i, (pick, total) in enumerate(zip(chunk.picks.tolist(), totals, strict=True)):
-            if pick in picks and math.isfinite(total) and i // share == rank:
-                mine[rows + i] = Rollout(pick, total, *strip_padding(chunk.batch, i - rank * share))
+        for i, pick in enumerate(chunk.picks.tolist()):
+            if pick in picks and math.isfinite(totals[rows + i]) and i // share == rank:
+                row = i - rank * share
+                own = "tool_mask" not in chunk.batch or bool(
+                    (chunk.batch["tool_mask"][row].bool() | ~chunk.batch["completion_mask"][row].bool()).all()
+                )
+                mine[rows + i] = Rollout(pick, totals[rows + i], *strip_padding(chunk.batch, row), own)
         rows += len(chunk.picks)
     return [rollout for _, rollout in sorted(trainer.gather_dict(mine).items())]

@@ -57,6 +57,13 @@ class DoPRConfig(GRPOConfig):
     )
     dopr_memory: int = field(default=64, metadata={"help": "Verified successes kept for replay."})
     dopr_replay_weight: float = field(default=1.0, metadata={"help": "Advantage given to replayed successes."})
+    dopr_success: float | None = field(
+        default=None,
+        metadata={
+            "help": "Total reward from which a rollout counts as verified, for rewards whose most is not the sum of their weights, such as "
+            "0 for penalties in [-1, 0]; default: that sum."
+        },
+    )
     dopr_features: str = field(
         default="hidden",
         metadata={

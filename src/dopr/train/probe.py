@@ -86,8 +86,9 @@ class KLProbe(TrainerCallback):
         sampling = Sampling(
             temperature=self.trainer.temperature, max_new_tokens=self.trainer.max_completion_length,
             seed=args.seed + 7919 * (step + 1), batch_size=max(1, args.per_device_train_batch_size, 32),
+            chat_options=self.trainer.chat_template_kwargs,
         )  # fmt: skip
-        drawn = generate(model, self.trainer.processing_class, self.prompts, sampling)
+        drawn = generate(model, self.trainer._tokenizer, self.prompts, sampling)
         rows = [(ids, completions[0]) for ids, completions in zip(self.prompt_ids, drawn, strict=True)]
         most = max(1, _KEPT // (len(rows) * model.config.vocab_size))
         rng = np.random.default_rng([args.seed, step])

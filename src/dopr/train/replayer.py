@@ -49,6 +49,7 @@ class Replayer:
                 "would be replayed. Set dopr_replay to a multiple of %d.", parts, self.selector.n_replay, parts,
             )  # fmt: skip
         self.due = 0
+        self._foreign = False
         self._columns: Batch = {}  # of the latest round's batch, without rows
 
     def remember(
@@ -67,7 +68,12 @@ class Replayer:
             (right if self.selector.is_success(rollout.reward) else wrong[rollout.pick]).append(rollout)
         for one in right:
             start = max((agreeing(one.completion, other.completion) for other in wrong[one.pick]), default=0)
-            if start < len(one.completion):  # a truncated completion may be masked out whole
+            if not one.own and not self._foreign:
+                self._foreign = True
+                logger.warning(
+                    "Completions that hold text of tools or an environment are not replayed: the policy would learn that text as its own."
+                )
+            if one.own and start < len(one.completion):  # a truncated completion may be masked out whole
                 self.selector.remember(Success(picks[one.pick].prompt_id, one.prompt, one.completion, start))
 
     def extend(self, batch: Batch) -> tuple[Batch, int]:
@@ -76,8 +82,9 @@ class Replayer:
         enough = len(self.selector.memory) >= self.selector.n_replay
         self.due = self.selector.replay_updates if enough else 0
         self._columns = no_rows(batch)
-        replayed = self.selector.replay()
-        return self._add(batch, replayed), len(replayed)
+        rows = len(batch["advantages"])
+        batch = self._add(batch, self.selector.replay())
+        return batch, (len(batch["advantages"]) - rows) * self.world
 
     def window(self) -> Batch | None:
         """The batch of an update from replayed rows alone; ``None`` = it is time for a round."""

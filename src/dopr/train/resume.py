@@ -40,6 +40,8 @@ class Resumable(_Base):
 
     spent: Spent
     replayer: Replayer
+    stop_reason: str | None
+    round: int
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """``Trainer.train``; ``True`` resumes from the last complete checkpoint in ``output_dir``.
@@ -47,6 +49,9 @@ class Resumable(_Base):
         Raises:
             RunError: No complete checkpoint there, or the one named is damaged.
         """
+        self.stop_reason = None
+        if not resume_from_checkpoint and self.events and not self.round and (aside := self.events.set_earlier_aside()):
+            logger.warning("%s held an earlier run's rounds; they are kept as %s.", self.events.path, aside.name)
         if resume_from_checkpoint is True:
             folder = Path(self.args.output_dir)
             found, skipped = files.last_complete(folder)
@@ -83,7 +88,9 @@ class Resumable(_Base):
             shutil.rmtree(directory, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         # Older checkpoints may go only once this one is whole, so the base class must not remove any.
-        keep, self.args.save_total_limit = self.args.save_total_limit, None
+        keep = self.args.save_total_limit
+        if not self.args.save_only_model:  # which leaves nothing to go on from, whole or not
+            self.args.save_total_limit = None
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -102,7 +109,7 @@ class Resumable(_Base):
             ) from error
         finally:
             self.args.save_total_limit = keep
-        if main and keep:
+        if main and keep and not self.args.save_only_model:
             files.prune(directory.parent, directory, keep, self.state.best_model_checkpoint)
 
     def _save_rng_state(self, output_dir: str) -> None:

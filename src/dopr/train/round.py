@@ -14,10 +14,12 @@ import torch
 
 from dopr.budget import Spent
 from dopr.runlog import informative_share
+from dopr.selection.history import Group
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
-from dopr.train.advantages import group_advantages, total_reward
-from dopr.train.chunk import Chunk, rollouts_of
+from dopr.train.advantages import group_advantages
+from dopr.train.chunk import Chunk, rollouts_of, totals_of
+from dopr.train.logged import log_advantages, log_round, reward_marks
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 from dopr.train.stated import Tokens, stated_answers
 from dopr.train.untried import Node, Trees, can_leave_out, untried_only
@@ -26,11 +28,15 @@ if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
 
 
-def outcome_of(rate: float | None, mixed: bool) -> str:
+#: TRL's losses that divide by the number of rows (or of micro-batches), empty ones too; the others divide by the tokens of the batch.
+_MEANS_OVER_ROWS = ("grpo", "sapo", "bnpo", "dr_grpo", "luspo")
+
+
+def outcome_of(group: Group | None, all_right: bool) -> str:
     """Name of a group's outcome: ``mixed``, ``all_wrong``, ``all_right`` or ``unscorable``."""
-    if rate is None:
+    if group is None:
         return "unscorable"
-    return "mixed" if mixed else "all_right" if rate > 1 - 1e-9 else "all_wrong"
+    return "mixed" if group.mixed else "all_right" if all_right else "all_wrong"
 
 
 @dataclass
@@ -117,12 +123,13 @@ class RoundRunner:
         self.selector, self.accelerator = trainer.selector, trainer.accelerator
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.replayer = trainer.replayer
-        self.trees = Trees(trainer, stated_answers(trainer.reward_funcs, trainer.processing_class))
+        self.trees = Trees(trainer, stated_answers(trainer.reward_funcs, trainer._tokenizer))
         self._rows: dict[int, dict[str, Any]] = {}
 
     def run(self, picks: list[Pick], *, started: float, selected: float) -> tuple[Batch, Round]:
         """Roll out, verify, tell; returns this process's rows of the update and the round's record."""
         picks = list(picks)
+        marks = reward_marks(self.trainer)
         candidates, scores = self._candidates()
         chunks, rewards, actions = self._roll_out(picks)
         k = len(picks)
@@ -150,6 +157,8 @@ class RoundRunner:
         spent.rollouts += sum(map(len, rewards))
         spent.tokens += sum(tokens)
         spent.prompts += len(picks)
+        outcomes = [outcome_of(g, any(map(self.selector.is_success, rewards[i]))) for i, g in enumerate(groups)]
+        log_round(self.trainer, chunks, outcomes, marks)
         labels = getattr(self.selector, "labels", None)
         record = Round(
             number=self.trainer.round,
@@ -159,7 +168,7 @@ class RoundRunner:
             scores=scores,
             rewards=rewards,
             rates=[None if g is None else round(g.rate, 6) for g in groups],
-            outcomes=[outcome_of(None if g is None else g.rate, g is not None and g.mixed) for g in groups],
+            outcomes=outcomes,
             actions=actions,
             disagreements=[None if g is None else round(g.disagreement, 6) for g in groups],
             tokens=tokens,
@@ -198,20 +207,27 @@ class RoundRunner:
                 failed = self._failed(chunks, now, base) if search else None
                 chunk = self._generate_chunk(picks, now, failed, base)
                 chunks.append(chunk)
-                totals = total_reward(chunk.rewards, self.trainer.reward_weights).tolist()
-                for position, total, length in zip(chunk.picks.tolist(), totals, self._unmasked(chunk), strict=True):
-                    rewards[position].append(total if math.isfinite(total) else None)
+                for position, length in zip(chunk.picks.tolist(), self._unmasked(chunk), strict=True):
                     lengths[position].append(length)
+            rewards = self._rewards(chunks, len(picks))
             verdicts = {i: self._review(picks[i], rewards[i], lengths[i]) for i in wanted}
             wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
 
+    def _rewards(self, chunks: Sequence[Chunk], picks: int) -> list[list[float | None]]:
+        """Total rewards per pick so far; ``None`` where nothing could score a rollout."""
+        rewards: list[list[float | None]] = [[] for _ in range(picks)]
+        positions = [position for chunk in chunks for position in chunk.picks.tolist()]
+        for position, total in zip(positions, totals_of(chunks, self.trainer.reward_weights), strict=True):
+            rewards[position].append(total if math.isfinite(total) else None)
+        return rewards
+
     def _review(self, pick: Pick, rewards: list[float | None], lengths: list[int]) -> Review:
         """The selector's verdict; that of plain rollouts where generation cannot leave out what failed."""
         verdict = self.selector.review(pick.prompt_id, rewards)
         if verdict.search and not can_leave_out(self.trainer, lengths):
-            return self.selector.rollouts.review(rewards, self.selector.scale.high)
+            return self.selector.rollouts.review(rewards, self.selector.verified_from)
         return replace(verdict, base=verdict.base and self.trainer.base_policy.available)
 
     def _failed(self, chunks: Sequence[Chunk], picks: Collection[int], base: bool) -> dict[int, Node]:
@@ -292,6 +308,7 @@ class RoundRunner:
                     rewards[kept], picks[kept], trainer.reward_weights,
                     scale=trainer.scale_rewards, aggregation=trainer.multi_objective_aggregation,
                 )  # fmt: skip
+            log_advantages(trainer, advantages)
             parts, start = [], 0
             for chunk in chunks:
                 stop = start + len(chunk.picks)
@@ -315,7 +332,10 @@ class RoundRunner:
             index, weights = fit_rows(strata, self.rows_per_process, rng)
             batch = take(batch, torch.from_numpy(index).to(batch["advantages"].device))
             batch["advantages"] = batch["advantages"] * torch.from_numpy(weights).to(batch["advantages"])
-        elif rows % parts:  # only after drops: fill up with rows that carry no gradient
+        elif rows % parts:  # fill up with rows that no loss sees
             filler = take(batch, torch.zeros(parts - rows % parts, dtype=torch.long, device=batch["advantages"].device))
-            batch = join([batch, {**filler, "advantages": torch.zeros_like(filler["advantages"])}], self.trainer.pad_id)
+            empty = {name: torch.zeros_like(filler[name]) for name in ("advantages", "completion_mask")}
+            batch = join([batch, {**filler, **empty}], self.trainer.pad_id)
+            if self.trainer.loss_type in _MEANS_OVER_ROWS:  # of which there are more now
+                batch["advantages"] = batch["advantages"] * (len(batch["advantages"]) / rows)
         return batch

@@ -95,7 +95,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     chat = use_chat(settings, tokenizer)
     columns: dict[str, Any] = {"template": settings.template, "system": settings.system, "chat": chat}
     sampling = _eval_sampling(settings, model)
-    scorer = CombinedReward(prepared.rewards, settings.reward_weight)
+    scorer = CombinedReward(prepared.rewards, settings.reward_weight, settings.success)
     for reward in prepared.rewards:
         if isinstance(reward, GuardedReward):
             reward.lenient = True  # it has passed the trial; from now on a bad answer costs only its own completion
@@ -114,7 +114,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         save_minutes=settings.save_minutes,
     )
     rows = to_rows(prepared.problems, **columns)
-    lengths = tokenize(tokenizer, [row["prompt"] for row in rows])
+    lengths = tokenize(tokenizer, [row["prompt"] for row in rows], settings.chat_option)
     check_lengths(model, lengths, sampling.max_new_tokens, [p.id for p in prepared.problems])
     probe_rows = probe_of(settings, held_out, rows, tiny=is_tiny(model))
     trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
@@ -203,6 +203,7 @@ def _trainer(
         "per_device_train_batch_size": micro, "gradient_accumulation_steps": rows_per_round // micro,
         "num_generations": group, "max_completion_length": completion_length(s, model),
         "temperature": 1.0 if s.temperature is None else s.temperature, "top_p": s.top_p, "top_k": s.top_k,
+        "chat_template_kwargs": s.chat_option or None, "dopr_success": s.success,
         "reward_weights": list(s.reward_weight) or None, "seed": s.seed,
         "save_strategy": "steps" if s.save_every else "no", "save_steps": s.save_every or 500, "save_total_limit": 2,
         "dopr_strategy": s.strategy, "dopr_candidates": s.candidates, "dopr_chunk": s.chunk, "dopr_wrong_cap": s.wrong_cap,
@@ -268,6 +269,7 @@ def _eval_sampling(settings: TrainSettings, model: Any) -> Sampling:
     return Sampling(
         n=settings.eval_samples, temperature=temperature, top_p=settings.top_p, top_k=settings.top_k or None,
         max_new_tokens=completion_length(settings, model), seed=settings.seed, batch_size=256 if is_tiny(model) else 64,
+        chat_options=settings.chat_option,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dopr.budget import Budget, Spent
 from dopr.errors import DoprError, RunError
-from dopr.runlog import EVENTS, SUMMARY, read_config, read_events, read_json
+from dopr.runlog import EVENTS, SUMMARY, read_config, read_events, read_json, unused_aside
 from dopr.train.checkpoint import differences, last_complete, unwritable
 from dopr.train.state import STATE_FILE, load_state
 
@@ -125,9 +125,7 @@ def resume_point(directory: Path) -> tuple[Path | None, list[str]]:
 def _set_aside(log: Path) -> Path | None:
     if not log.exists() or not log.stat().st_size:
         return None
-    number = 1
-    while (target := log.with_name(f"{log.stem}.before-restart-{number}{log.suffix}")).exists():
-        number += 1
+    target = unused_aside(log)
     log.rename(target)
     return target
 

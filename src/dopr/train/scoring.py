@@ -12,22 +12,35 @@ if TYPE_CHECKING:
 class CombinedReward:
     """Weighted mean of reward functions in TRL's signature: 1 means that each gave its full 1.
 
-    Functions with weight 0 or less take no part. Unscorable for all = ``None``.
+    Functions with weight 0 or less take no part, nor do for a completion those that cannot score it. Unscorable for all = ``None``.
+
+    Args:
+        rewards: The functions.
+        weights: Theirs; default 1 each.
+        success: Weighted sum from which a completion is right: then the verdict is 1 or 0, and all functions take part.
     """
 
-    def __init__(self, rewards: Sequence[RewardFunction], weights: Sequence[float] = ()) -> None:
+    def __init__(
+        self, rewards: Sequence[RewardFunction], weights: Sequence[float] = (), success: float | None = None
+    ) -> None:
+        self._success = success
         pairs = zip(rewards, weights or [1.0] * len(rewards), strict=True)
-        self._parts = [(reward, weight) for reward, weight in pairs if weight > 0]
+        self._parts = [(reward, weight) for reward, weight in pairs if weight > 0 or (success is not None and weight)]
         self.__name__ = "+".join(reward.__name__ for reward, _ in self._parts)
         extract = next((r.extract for r, _ in self._parts if getattr(r, "extract", None)), None)
         self.extract = extract or str.strip
 
     def __call__(self, **columns: Any) -> list[float | None]:
         """Rewards of shape (len(completions),)."""
-        total = sum(weight for _, weight in self._parts)
         scored = [(reward(**columns), weight) for reward, weight in self._parts]
         out: list[float | None] = []
         for i in range(len(columns["completions"])):
-            known = [(values[i], weight) for values, weight in scored if values[i] is not None]
-            out.append(sum(float(v) * w for v, w in known if v is not None) / total if known else None)
+            known = [(float(value), weight) for values, weight in scored if (value := values[i]) is not None]
+            total = sum(value * weight for value, weight in known)
+            if not known:
+                out.append(None)
+            elif self._success is None:
+                out.append(total / sum(weight for _, weight in known))
+            else:
+                out.append(float(total >= self._success - 1e-6 * abs(self._success)))
         return out

@@ -22,7 +22,7 @@ from trl import GRPOTrainer
 
 from dopr.budget import Spent, Stopwatch
 from dopr.errors import ConfigError
-from dopr.generation import tokenize
+from dopr.generation import NEUTRAL, tokenize
 from dopr.runlog import EVENTS, EventLog
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import Selector
@@ -31,6 +31,7 @@ from dopr.train.base_policy import BasePolicy
 from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
+from dopr.train.logged import log_own_rows
 from dopr.train.measure import draw
 from dopr.train.metadata import metadata_of
 from dopr.train.probe import KLProbe
@@ -111,6 +112,8 @@ class DoPRTrainer(Watching, GRPOTrainer):
             )
         )
         self.selector.check_metadata()
+        if not self.use_vllm:
+            self._sample_the_policy_itself()
         self._features = features
         self._features_given = False
         self.spent = Spent()
@@ -119,10 +122,14 @@ class DoPRTrainer(Watching, GRPOTrainer):
         self.stop_reason: str | None = None
         # Verified means the most the reward functions can give together; the scale widens if one gives more than 1.
         self.selector.scale.high = max(1e-6, float(self.reward_weights.clamp(min=0).sum()))
+        if self.args.dopr_success is not None:
+            self.selector.success = self.selector.scale.high = self.args.dopr_success
+            self.selector.scale.low = min(0.0, self.args.dopr_success - 1)
         self.last_round: dict[str, Any] = {}
         self._open_round: Round | None = None
         self._current_groups: tuple[torch.Tensor, torch.Tensor] | None = None
         self._captured_entropies: torch.Tensor | None = None
+        self._captured_logps: torch.Tensor | None = None
         self._captured_rewards: torch.Tensor | None = None
         self._captured_answers: list[str] = []
         self._captured_lengths: list[int] = []
@@ -134,6 +141,13 @@ class DoPRTrainer(Watching, GRPOTrainer):
         if self.args.dopr_probe:
             candidates = list(self.train_dataset["prompt"]) if probe_prompts is None else probe_prompts
             self.add_callback(KLProbe(self, draw(candidates, self.args.dopr_probe, self.args.seed)))
+
+    def _sample_the_policy_itself(self) -> None:
+        """Switch off what the checkpoint's generation settings ask for and the configuration does not: evaluations do the same."""
+        for name, value in {**NEUTRAL, "min_p": 0.0}.items():
+            if getattr(self.generation_config, name, None) is None:
+                setattr(self.generation_config, name, value)
+                self.generation_kwargs[name] = value
 
     def _send_telemetry(self) -> None:
         """TRL reports each trainer that is made to the Hugging Face Hub; this one does not."""
@@ -194,6 +208,18 @@ class DoPRTrainer(Watching, GRPOTrainer):
         """Tokens of every completion of the latest generation call, cut-off ones that TRL masks, too; as ``captured_answers``."""
         return self._captured_lengths
 
+    @property
+    def logged(self) -> dict[str, list[float]]:
+        """What TRL will log of training next: lists to average, by name."""
+        return self._metrics["train"]
+
+    @property
+    def captured_tokens(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Log-probabilities and entropies (nats) of the latest micro-batch's completion tokens, shape (R, C) each."""
+        if self._captured_logps is None or self._captured_entropies is None:
+            return None
+        return self._captured_logps, self._captured_entropies
+
     def captured_cut_off(self) -> float:
         """Share of the latest generation call's completions that were cut off."""
         shares = self._metrics["train"].get("completions/clipped_ratio")
@@ -239,12 +265,14 @@ class DoPRTrainer(Watching, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._captured_entropies = None
         self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
-        return super()._compute_loss(model, inputs)
+        loss = super()._compute_loss(model, inputs)
+        log_own_rows(self, inputs)
+        return loss
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         out = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if kwargs.get("compute_entropy") and isinstance(out, tuple) and len(out) > 1 and out[1] is not None:
-            self._captured_entropies = out[1].detach()
+            self._captured_logps, self._captured_entropies = out[0].detach(), out[1].detach()
         return out
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -268,7 +296,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
         for name, value in self.selector.metrics().items():
             self._metrics["train"][f"dopr/{name}"].append(value)
         self._metrics["train"]["dopr/informative"].append(round_.informative_share)
-        self._metrics["train"]["dopr/rollouts_total"].append(float(self.spent.rollouts))
+        self._metrics["train"]["dopr/rollouts_total"] = [float(self.spent.rollouts)]
         if self.events:
             self.events.write("round", **self.last_round)
         self._check_signal(round_)
@@ -319,9 +347,9 @@ class DoPRTrainer(Watching, GRPOTrainer):
 
     def token_ids(self, prompts: Sequence[Any]) -> list[list[int]]:
         """Token ids of each prompt, text or chat messages."""
-        return tokenize(self.processing_class, prompts)
+        return tokenize(self._tokenizer, prompts, self.chat_template_kwargs)
 
     @property
     def pad_id(self) -> int:
         """Padding token id."""
-        return int(self.processing_class.pad_token_id)
+        return int(self._tokenizer.pad_token_id)

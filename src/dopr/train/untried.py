@@ -146,7 +146,7 @@ def can_leave_out(trainer: DoPRTrainer, lengths: Sequence[int]) -> bool:
     One of them must be short enough to be kept (0 is a truncated one that is masked out), and generation must take a logits
     processor for single rows, which vLLM and continuous batching do not.
     """
-    engine = trainer.use_vllm or trainer.use_transformers_continuous_batching
+    engine = trainer.use_vllm or trainer.use_transformers_continuous_batching or trainer.rollout_func or trainer.tools
     return not engine and any(0 < length <= LONGEST for length in lengths)
 
 

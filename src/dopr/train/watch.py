@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,3 +71,38 @@ class ConstantWatch:
         if stop:  # a resumed run gets its chance
             self._run, self._next_warning = 0, self.warn_after
         return Verdict(code, text, stop)
+
+
+class TopWatch:
+    """Notices that no rollout earns what would count as verified, although some earn more than the least.
+
+    Args:
+        top: Total reward from which a rollout is verified.
+        after: Rounds until the warning, which is given once; 0 = never.
+    """
+
+    def __init__(self, top: float, after: int) -> None:
+        self.top, self.after = top, after
+        self._rounds, self._low, self._high = 0, 0.0, -math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen, as plain values."""
+        return {"rounds": self._rounds, "low": self._low, "high": self._high}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore ``state_dict``; one of an older version may be empty."""
+        self._rounds = int(state.get("rounds", 0))
+        self._low, self._high = float(state.get("low", 0.0)), float(state.get("high", -math.inf))
+
+    def see(self, rewards: Sequence[float]) -> Verdict | None:
+        """Take the known total rewards of one round."""
+        self._rounds += bool(rewards)
+        self._low, self._high = min([self._low, *rewards]), max([self._high, *rewards])
+        if self._rounds != self.after or self._high >= self.top or self._high <= self._low:
+            return None
+        return Verdict(
+            "top",
+            f"No rollout of {self._rounds} rounds has earned {self.top:.4g}, from which one counts as right; the most was {self._high:.4g}. If "
+            f"that is a right answer, give --success {self._high:.4g} (dopr_success): until then nothing is replayed, and right answers are searched past.",
+            stop=False,
+        )

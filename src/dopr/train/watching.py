@@ -10,7 +10,7 @@ from dopr.errors import RunError
 from dopr.train.health import HealthWatch, Signs
 from dopr.train.resume import Resumable
 from dopr.train.round import Round
-from dopr.train.watch import ConstantWatch, Verdict
+from dopr.train.watch import ConstantWatch, TopWatch, Verdict
 
 #: Rewards beyond this would overflow float32 when squared: they count as unscorable.
 LARGEST_REWARD = 1e15
@@ -29,6 +29,7 @@ class Watching(Resumable):
         self.health = HealthWatch(
             stop_unscorable=a.dopr_stop_unscorable, stop_skipped=a.dopr_stop_skipped, quiet=not a.dopr_warn_constant
         )
+        self._top = TopWatch(self.selector.verified_from, a.dopr_warn_constant)
         self._finite_loss = True
         self._latest_mixed = False
 
@@ -46,6 +47,7 @@ class Watching(Resumable):
         # Groups of one rollout cannot differ and say nothing of the signal.
         groups = [o for o, rewards in zip(round_.outcomes, round_.rewards, strict=True) if len(rewards) > 1]
         verdicts = [self._watch.see(groups) if groups else None, *self.health.see_round(self._signs(round_))]
+        verdicts.append(self._top.see([r for some in round_.rewards for r in some if r is not None]))
         self._announce([v for v in verdicts if v is not None])
 
     def _signs(self, round_: Round) -> Signs:
@@ -142,12 +144,16 @@ class Watching(Resumable):
 
     def watch_state(self) -> dict[str, Any]:
         """What the watches have counted, as plain values."""
-        return {"constant": self._watch.state_dict(), "health": self.health.state_dict(), "mixed": self._latest_mixed}
+        return {
+            "constant": self._watch.state_dict(), "health": self.health.state_dict(), "top": self._top.state_dict(),
+            "mixed": self._latest_mixed,
+        }  # fmt: skip
 
     def load_watch_state(self, state: dict[str, Any]) -> None:
         """Restore ``watch_state``."""
         self._watch.load_state_dict(state["constant"])
         self.health.load_state_dict(state["health"])
+        self._top.load_state_dict(state.get("top", {}))
         self._latest_mixed = bool(state["mixed"])
 
 
