@@ -191,7 +191,7 @@ def _sampling(one: EvalSet, model: _Model) -> Sampling:
 
 def _check_lengths(one: EvalSet, rows: list[dict[str, Any]], sampling: Sampling, model: _Model) -> None:
     """Refuse prompts that leave no room, before another set has cost hours; by id, as chunks are sorted by length."""
-    prompt_ids = tokenize(model.tokenizer, [row["prompt"] for row in rows])
+    prompt_ids = tokenize(model.tokenizer, [row["prompt"] for row in rows], sampling.chat_options)
     try:
         check_lengths(model, prompt_ids, sampling.max_new_tokens, [p.id for p in one.problems])
     except DataError as error:
