@@ -7,9 +7,17 @@ from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
-from dopr.errors import ConfigError
+from dopr.errors import ConfigError, suggest
 from dopr.selection.registry import check_strategy, make_options
 from dopr.selection.settings import SelectorConfig
+
+#: Fields that TRL 1.16 looks at only once it trains, and what it knows of them.
+_CHOICES = {
+    "loss_type": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "scale_rewards": ("group", "batch", "none"),
+    "importance_sampling_level": ("token", "sequence"),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+}
 
 
 @dataclass
@@ -117,6 +125,9 @@ class DoPRConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, known in _CHOICES.items():
+            if (value := getattr(self, name)) not in known:  # TRL would notice while it trains
+                raise ConfigError(f"{name} is {value!r}. {suggest(str(value), known)}")
         if self.dopr_features not in ("hidden", "none"):
             raise ConfigError(f"dopr_features is {self.dopr_features!r}; use 'hidden' or 'none'.")
         if isinstance(self.dopr_options, str):

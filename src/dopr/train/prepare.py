@@ -139,14 +139,9 @@ def rows_per_process(settings: TrainSettings) -> int:
 
 
 def _check_batch(settings: TrainSettings) -> None:
-    """Group size against the rows of a round, before TRL is imported to say the same less clearly."""
+    """Processes and micro-batches against the rows of a round, before TRL is imported to say the same less clearly."""
     group = 8 if settings.group_size is None else settings.group_size
-    rows = settings.trainer.get("generation_batch_size", prompts_per_round(settings) * group)
-    if not isinstance(rows, int) or rows < 1 or rows % group:
-        raise ConfigError(
-            f"The group size {group} does not divide the generation batch of {rows} rows: a round must hold whole "
-            f"groups. Set --group-size to a divisor of {rows}, or leave generation_batch_size out."
-        )
+    rows = prompts_per_round(settings) * group
     if rows % processes():
         raise ConfigError(
             f"{processes()} processes cannot share the {rows} rows of a round ({prompts_per_round(settings)} prompts x {group} rollouts). Set "
