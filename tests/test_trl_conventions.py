@@ -264,6 +264,32 @@ def test_options_of_the_chat_template_reach_features_probe_and_training_alike(tm
         tokenizer.chat_template = usual
 
 
+def test_options_of_the_chat_template_are_settings_of_every_command() -> None:
+    from dopr.cli.options import read_settings
+    from dopr.config import CompareSettings, EvalSettings, TrainSettings
+    from dopr.generation import Sampling, generate
+
+    for settings in (TrainSettings, EvalSettings, CompareSettings):
+        given = read_settings(settings, None, {"chat_option": ("enable_thinking=false", "level=3")})
+        assert given.chat_option == {"enable_thinking": False, "level": 3}
+    tokenizer, policy = byte_tokenizer(), random_policy()
+    usual, tokenizer.chat_template = tokenizer.chat_template, "{{ messages[0]['content'] }}{% if level %}!{% endif %}"
+    asked: list[str] = []
+    draw = policy.generate
+    policy.generate = lambda **k: (asked.append(tokenizer.decode(k["input_ids"][0])), draw(**k))[1]
+    try:
+        for options in ({}, {"level": 3}):
+            generate(
+                policy,
+                tokenizer,
+                [[{"role": "user", "content": "q"}]],
+                Sampling(max_new_tokens=1, chat_options=options),
+            )
+    finally:
+        tokenizer.chat_template = usual
+    assert asked == ["q", "q!"]
+
+
 # -- logs, checkpoints, going on -----------------------------------------------------------------------------------
 
 
