@@ -36,6 +36,8 @@ def group_totals(rewards_per_func: torch.Tensor, groups: torch.Tensor, weights: 
         weights: Shape (F,).
     """
     totals = total_reward(rewards_per_func, weights)
+    if not torch.isnan(rewards_per_func).any():
+        return totals
     most = weights.to(rewards_per_func.device).clamp(min=0)
     for g in groups.unique():
         rows = groups == g
