@@ -144,8 +144,10 @@ class DoPRTrainer(Watching, GRPOTrainer):
 
     def _sample_the_policy_itself(self) -> None:
         """Switch off what the checkpoint's generation settings ask for and the configuration does not: evaluations do the same."""
+        asked = self.accelerator.unwrap_model(self.model).generation_config
         for name, value in {**NEUTRAL, "min_p": 0.0}.items():
-            if getattr(self.generation_config, name, None) is None:
+            # Only where there is something to switch off: some of these cost time at every token.
+            if getattr(self.generation_config, name, None) is None and getattr(asked, name, None) not in (None, value):
                 setattr(self.generation_config, name, value)
                 self.generation_kwargs[name] = value
 
