@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,15 @@ class Arm:
     rollouts: int
     learning_rate: float
     prompts_per_round: int | None = None
-    option: tuple[str, ...] = ()
+    option: dict[str, bool] = field(default_factory=dict)
 
 
 ARMS = {
     "dopr": Arm(strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4),
     "dopr, prompt at random": Arm(
-        strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option=("random=true",)
+        strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option={"random": True}
     ),
-    "dopr without search": Arm(strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option=("search=false",)),
+    "dopr without search": Arm(strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option={"search": False}),
     "one random prompt": Arm(strategy="random-one", rollouts=1500, learning_rate=1e-4),
     "batch GRPO 4 x 8": Arm(strategy="uniform", rollouts=4000, learning_rate=2e-4, prompts_per_round=4),
     "DAPO filter 8 x 8": Arm(strategy="dapo", rollouts=4000, learning_rate=5.7e-4, prompts_per_round=8),
