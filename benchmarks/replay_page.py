@@ -30,7 +30,7 @@ def write_page(stored: dict[str, Any]) -> None:
         "Made by `python benchmarks/replay_page.py TRACE`; do not edit. Raw figures: [replay.json](replay.json).", "",
         f"{Path(stored['trace']).name}, groups of {stored['group_size']}, {stored['budget']}, {stored['seeds']} seeds; intervals are "
         "95 % Student's t over seeds. The recorded policy improves as it did, whatever is picked: this shows who finds informative "
-        "groups and predicts success, **not who teaches most** ([strategies](strategies.md) measures that). The strategies see "
+        "groups and predicts success, **not who teaches most** ([the suite](suite.md) measures that). The strategies see "
         "ids and rewards only: no hidden states, so dopr's clusters are off, and nothing can be searched; its sequential rollouts (two at a time, up to 8 on a prompt "
         "that keeps failing) count in full. Difficulty and category for sec, dump and adarft come from each prompt's first "
         "recorded visit, free of charge: these three know more than the others.", "",
