@@ -113,6 +113,22 @@ def entropy(p: ArrayLike) -> Floats:
         return np.where(p > 0, -p * np.log(p), 0.0) + np.where(p < 1, -(1 - p) * np.log1p(-p), 0.0)
 
 
+def told_apart(p_plus: ArrayLike, p_minus: ArrayLike) -> tuple[Floats, Floats]:
+    """Success probabilities of a right and of a wrong strategy, of one shape.
+
+    Raises:
+        ValueError: Outside [0, 1], or equal: then rollouts tell nothing.
+    """
+    plus = checked(p_plus, "p_plus", low=0, high=1, closed="both")
+    minus = checked(p_minus, "p_minus", low=0, high=1, closed="both")
+    plus, minus = np.broadcast_arrays(plus, minus)
+    if (plus == minus).any():
+        raise ValueError(
+            f"p_plus and p_minus are both {plus[plus == minus].flat[0]:g}; rollouts would tell nothing of the strategy."
+        )
+    return plus, minus
+
+
 def capacity(p_plus: ArrayLike, p_minus: ArrayLike) -> Floats:
     """Most nats one rollout can tell about whether its strategy is the right one.
 
@@ -127,13 +143,7 @@ def capacity(p_plus: ArrayLike, p_minus: ArrayLike) -> Floats:
     Raises:
         ValueError: Outside, or equal: then rollouts tell nothing.
     """
-    plus = checked(p_plus, "p_plus", low=0, high=1, closed="both")
-    minus = checked(p_minus, "p_minus", low=0, high=1, closed="both")
-    plus, minus = np.broadcast_arrays(plus, minus)
-    if (plus == minus).any():
-        raise ValueError(
-            f"p_plus and p_minus are both {plus[plus == minus].flat[0]:g}; rollouts would tell nothing of the strategy."
-        )
+    plus, minus = told_apart(p_plus, p_minus)
     gap = plus - minus
     low, high = np.zeros_like(gap), np.ones_like(gap)
     for _ in range(64):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dopr.theory.divergence import Floats, capacity, checked, kl
+from dopr.theory.divergence import Floats, capacity, checked, kl, told_apart
 from dopr.theory.first_signal import whole
 from dopr.theory.travel import profile
 
@@ -175,11 +175,5 @@ def drawn_rollouts(hazards: ArrayLike, needed: int = 1, delta: float = 0.05) -> 
 
 
 def _gap(p_plus: ArrayLike, p_minus: ArrayLike) -> Floats:
-    plus = checked(p_plus, "p_plus", low=0, high=1, closed="both")
-    minus = checked(p_minus, "p_minus", low=0, high=1, closed="both")
-    plus, minus = np.broadcast_arrays(plus, minus)
-    if (plus == minus).any():
-        raise ValueError(
-            f"p_plus and p_minus are both {plus[plus == minus].flat[0]:g}; rollouts would tell nothing of the strategy."
-        )
+    plus, minus = told_apart(p_plus, p_minus)
     return np.abs(plus - minus)
