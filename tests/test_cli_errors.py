@@ -104,6 +104,7 @@ def test_code_without_tests_is_named_before_anything_is_loaded(
         (["--trainer", "temperature=0.5"], ["temperature=0.5 would reach the trainer alone", "Use --temperature"]),
         (["--trainer", "learning_rate=1e-5"], ["Use --learning-rate"]),
         (["--trainer", "dopr_strategy=uniform"], ["Use --strategy"]),
+        (["--trainer", "dopr_events=elsewhere.jsonl"], ["Use --output"]),
         (["--trainer", 'chat_template_kwargs={"enable_thinking": false}'], ["Use --chat-option"]),
         (["--micro-batch", "3"], ["micro batch of 3", "divisor of 8"]),
         (["--strategy", "dorp"], ["Unknown strategy 'dorp'", "Did you mean 'dopr'"]),

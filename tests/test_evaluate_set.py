@@ -245,7 +245,7 @@ def test_vllm_is_asked_for_the_same_prompts_and_sampling(monkeypatch):
     assert chosen["seed"] == 11
     assert (first.text, first.n_tokens, first.truncated) == ("t0", 1, False)
     assert (second.n_tokens, second.truncated) == (2, True)
-    with pytest.raises(DataError, match="more than the engine's 16"):
+    with pytest.raises(DataError, match="more than the model's context of 16"):
         backend(["abcdefghijk"], Sampling(max_new_tokens=8))
 
 

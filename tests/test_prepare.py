@@ -9,7 +9,7 @@ import pytest
 
 from dopr.config import TrainSettings, build
 from dopr.errors import ConfigError, DataError, RunError
-from dopr.generation import check_lengths
+from dopr.generation import check_lengths, context_of
 from dopr.models import resolve_model
 from dopr.policy import load_policy
 from dopr.train.prepare import learning_rate, prepare, rows_per_process, run_directory
@@ -126,11 +126,11 @@ def test_the_default_learning_rate_is_lower_for_few_problems_and_a_given_one_is_
 def test_prompts_that_leave_no_room_are_named() -> None:
     model, _ = load_policy(resolve_model("tiny"))
     context = model.config.max_position_embeddings
-    check_lengths(model, [[1], [1] * (context - 4)], 4, ["a", "b"])
+    check_lengths(context_of(model), [[1], [1] * (context - 4)], 4, ["a", "b"])
     with pytest.raises(DataError, match=f"Prompt 'b' has {context - 3:,} tokens"):
-        check_lengths(model, [[1], [1] * (context - 3)], 4, ["a", "b"])
+        check_lengths(context_of(model), [[1], [1] * (context - 3)], 4, ["a", "b"])
     with pytest.raises(DataError, match="Prompt 2 is empty"):
-        check_lengths(model, [[1], []], 4)
+        check_lengths(context_of(model), [[1], []], 4)
 
 
 def test_several_processes_share_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

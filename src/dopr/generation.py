@@ -110,7 +110,7 @@ def generate(
     if not prompts:
         return []
     prompt_ids = tokenize(tokenizer, prompts, sampling.chat_options)
-    check_lengths(model, prompt_ids, sampling.max_new_tokens)
+    check_lengths(context_of(model), prompt_ids, sampling.max_new_tokens)
     stops = _stop_tokens(model, tokenizer)
     config = _generation_config(sampling, tokenizer, stops)
     device = next(model.parameters()).device
@@ -166,15 +166,20 @@ def tokenize(
     return ids
 
 
+def context_of(model: Any) -> int | None:
+    """Most tokens of prompt and completion together; ``None`` where the model does not say."""
+    length = getattr(model.config, "max_position_embeddings", None)
+    return None if length is None else int(length)
+
+
 def check_lengths(
-    model: Any, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int, names: Sequence[str] | None = None
+    context: int | None, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int, names: Sequence[str] | None = None
 ) -> None:
-    """Refuse prompts that are empty or leave no room for the completion in the model's context.
+    """Refuse prompts that are empty or leave no room for the completion in a ``context`` of so many tokens.
 
     Raises:
         DataError: which prompt, by its name in ``names`` or its position, and why.
     """
-    context = getattr(model.config, "max_position_embeddings", None)
     for position, tokens in enumerate(prompt_ids):
         name = position + 1 if names is None else repr(names[position])
         if not tokens:

@@ -24,6 +24,7 @@ INSTEAD: Mapping[str, str] = {
     "reward_weights": "--reward-weight",
     "chat_template_kwargs": "--chat-option",
     "output_dir": "--output",
+    "dopr_events": "--output",
     "use_cpu": "--device",
     "save_steps": "--save-every",
     "save_strategy": "--save-every",

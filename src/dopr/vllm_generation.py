@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dopr.errors import ConfigError, DataError, ModelError
-from dopr.generation import Completion, Prompt, Sampling, tokenize
+from dopr.errors import ConfigError, ModelError
+from dopr.generation import Completion, Prompt, Sampling, check_lengths, tokenize
 
 #: Completions per chunk: enough to keep continuous batching busy.
 CHUNK = 4096
@@ -64,16 +64,7 @@ class VLLMBackend:
         from vllm import SamplingParams
 
         ids = tokenize(self.tokenizer, prompts, sampling.chat_options)
-        for position, tokens in enumerate(ids, start=1):
-            if not tokens:
-                raise DataError(
-                    f"Prompt {position} is empty: it has no token to start from. Remove it, or give it text."
-                )
-            if self.context is not None and len(tokens) + sampling.max_new_tokens > self.context:
-                raise DataError(
-                    f"Prompt {position} has {len(tokens):,} tokens; with up to {sampling.max_new_tokens:,} new ones that is "
-                    f"more than the engine's {self.context:,}. Lower the completion limit, or remove the longest prompts."
-                )
+        check_lengths(self.context, ids, sampling.max_new_tokens)
         # Neutral values for all that a checkpoint's own generation settings might ask for, as in the other backend.
         parameters = SamplingParams(
             n=sampling.n,

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from dopr.config import EvalSettings, TrainSettings, build
 from dopr.errors import ConfigError, DataError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
 from dopr.evaluate_set import evaluate_set, open_folder, write_summary
-from dopr.generation import Completion, Prompt, check_lengths, generate, tokenize
+from dopr.generation import Completion, Prompt, check_lengths, context_of, generate, tokenize
 from dopr.models import resolve_model
 from dopr.policy import load_policy
 from dopr.runlog import read_config, write_json
@@ -151,20 +150,17 @@ class _Model:
         with uncollected():
             quiet_libraries()
         self.policy: Any = None
-        self.config: Any  # as check_lengths reads a model's
         self.chunk: int | None = None
         if settings.backend == "vllm":
             from dopr.vllm_generation import CHUNK, VLLMBackend
 
             self._vllm = VLLMBackend(path, dtype=settings.dtype, seed=settings.seed)
             self.tokenizer, self.context, self.chunk = self._vllm.tokenizer, self._vllm.context, CHUNK
-            self.config = SimpleNamespace(max_position_embeddings=self.context)
             return
         with uncollected():  # the imports are in here
             self.policy, self.tokenizer = load_policy(path, dtype=settings.dtype, device=settings.device)
         fit_threads(self.policy)
-        self.config = self.policy.config
-        self.context = getattr(self.config, "max_position_embeddings", None)
+        self.context = context_of(self.policy)
 
     def __call__(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         if self.policy is None:
@@ -193,7 +189,7 @@ def _check_lengths(one: EvalSet, rows: list[dict[str, Any]], sampling: Sampling,
     """Refuse prompts that leave no room, before another set has cost hours; by id, as chunks are sorted by length."""
     prompt_ids = tokenize(model.tokenizer, [row["prompt"] for row in rows], sampling.chat_options)
     try:
-        check_lengths(model, prompt_ids, sampling.max_new_tokens, [p.id for p in one.problems])
+        check_lengths(model.context, prompt_ids, sampling.max_new_tokens, [p.id for p in one.problems])
     except DataError as error:
         raise DataError(f"{one.settings.data}: {error}") from None
 

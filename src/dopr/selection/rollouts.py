@@ -29,6 +29,11 @@ KEEP = Review("keep")
 DROP = Review("drop")
 
 
+def verified_from(top: float) -> float:
+    """The total reward from which a rollout counts as verified if ``top`` is right: sums of weights may differ in their last bits."""
+    return top - 1e-6 * abs(top)
+
+
 def scorable_rewards(rewards: Sequence[float | None]) -> list[float]:
     """The rewards that are known and finite, in order."""
     return [r for r in rewards if r is not None and math.isfinite(r)]

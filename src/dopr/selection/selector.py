@@ -26,7 +26,7 @@ from dopr.selection.estimators import Estimator
 from dopr.selection.history import Floats, Group, RewardScale, Rows
 from dopr.selection.memory import Success, SuccessMemory
 from dopr.selection.plan import CandidatePlan
-from dopr.selection.rollouts import Review, SequentialRollouts
+from dopr.selection.rollouts import Review, SequentialRollouts, verified_from
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
 STATE_VERSION = 10
@@ -175,9 +175,8 @@ class Selector(ABC):
 
     @property
     def verified_from(self) -> float:
-        """The total reward from which a rollout counts as verified; sums of weights may differ in their last bits."""
-        top = self.scale.high if self.success is None else self.success
-        return top - 1e-6 * abs(top)
+        """The total reward from which a rollout counts as verified."""
+        return verified_from(self.scale.high if self.success is None else self.success)
 
     def is_success(self, reward: float | None) -> bool:
         """Whether a rollout counts as verified: it earned the most that the reward scale holds, or ``success`` where that is set."""

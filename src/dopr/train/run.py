@@ -17,7 +17,7 @@ from dopr.budget import Budget
 from dopr.config import TrainSettings, as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
-from dopr.generation import check_lengths, tokenize
+from dopr.generation import check_lengths, context_of, tokenize
 from dopr.metrics import avg_at_n, paired_difference
 from dopr.policy import load_policy
 from dopr.report import write_report
@@ -115,7 +115,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     )
     rows = to_rows(prepared.problems, **columns)
     lengths = tokenize(tokenizer, [row["prompt"] for row in rows], settings.chat_option)
-    check_lengths(model, lengths, sampling.max_new_tokens, [p.id for p in prepared.problems])
+    check_lengths(context_of(model), lengths, sampling.max_new_tokens, [p.id for p in prepared.problems])
     probe_rows = probe_of(settings, held_out, rows, tiny=is_tiny(model))
     trainer = _trainer(prepared, model, tokenizer, rows, directory, callback, [r["prompt"] for r in probe_rows])
     callback.trainer = trainer

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dopr.selection.rollouts import verified_from
+
 if TYPE_CHECKING:
     from dopr.tasks.rewards import RewardFunction
 
@@ -42,5 +44,5 @@ class CombinedReward:
             elif self._success is None:
                 out.append(total / sum(weight for _, weight in known))
             else:
-                out.append(float(total >= self._success - 1e-6 * abs(self._success)))
+                out.append(float(total >= verified_from(self._success)))
         return out
