@@ -174,7 +174,8 @@ _CONFIG = (
 
 
 def fuzz_config(rng: random.Random, folder: Path) -> None:
-    from dopr.config import EvalSettings, TrainSettings, build, read_config_file
+    from dopr.config import EvalSettings, TrainSettings
+    from dopr.config_layers import build, read_config_file
 
     kind = rng.choice([".yaml", ".yml", ".toml"])
     path = folder / f"c{kind}"
@@ -195,7 +196,7 @@ def fuzz_config(rng: random.Random, folder: Path) -> None:
 
 def fuzz_pairs(rng: random.Random, folder: Path) -> None:
     from dopr.budget import Budget, Spent
-    from dopr.config import parse_pair
+    from dopr.config_layers import parse_pair
 
     text = some_text(rng)
     if rng.random() < 0.5:

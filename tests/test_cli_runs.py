@@ -131,6 +131,8 @@ def test_a_run_is_not_evaluated_on_problems_that_have_changed_since(place: Path)
     printed = dopr(place, "eval", "--run", "split", code=2)
     assert "cannot be evaluated again with other data (data_fingerprint: " in printed
     assert "split/checkpoints/final with --model and --data" in printed
+    write_jsonl(place / "old.jsonl", [row | {"bonus": 1} for row in sums(40)])  # a column that a reward may read
+    assert "(data_fingerprint: " in dopr(place, "eval", "--run", "split", code=2)
     write_jsonl(place / "old.jsonl", sums(40))
     printed = dopr(place, "eval", "--run", "beside", code=2)
     assert "cannot be evaluated again with other data (held_out_fingerprint: " in printed

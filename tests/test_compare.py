@@ -329,6 +329,9 @@ def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_pa
         (["--budget", "3000"], "not of the form UNIT=NUMBER"),
         (["--seeds", "0"], "at least 1"),
         (["--output", "/proc/none"], "/proc/none"),
+        (["--seed", "998", "--seeds", "3"], "Seeds 998 to 1000 would be reported"),
+        (["--world", "mixed", "--data", "problems.jsonl"], "Both data (problems.jsonl) and world (mixed)"),
+        (["--world", "mixed", "--answer-column", "gold"], "answer_column would have no effect"),
     ],
 )
 def test_wrong_use_is_refused_in_one_paragraph(arguments: list[str], message: str) -> None:
@@ -336,6 +339,28 @@ def test_wrong_use_is_refused_in_one_paragraph(arguments: list[str], message: st
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("strategy: dapo", "--strategies"),
+        ("learning_rate: 1e-5", "--learning-rates"),
+        ("option: {volatility: within}", "dopr+option.volatility=within"),
+        ("target: 0.9", "--targets"),
+        ("save_every: 5", "complete ones are kept"),
+    ],
+)
+def test_what_a_file_says_of_a_single_run_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "run.yaml").write_text(line + "\n")
+    arguments = command("--config", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "out"))
+    done = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert line.partition(":")[0] in told
+    assert "would have no effect here" in told
+    assert message in told
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dopr.budget import Budget, Spent, Stopwatch
-from dopr.config import EvalSettings, TrainSettings, as_dict, build, parse_pair, read_config_file
+from dopr.config import EvalSettings, TrainSettings
+from dopr.config_layers import as_dict, build, parse_pair, read_config_file
 from dopr.errors import ConfigError
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dopr.config import TrainSettings, build, read_config_file
+from dopr.config import TrainSettings
+from dopr.config_layers import build, read_config_file
 from dopr.selection import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]

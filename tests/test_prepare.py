@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dopr.config import TrainSettings, build
+from dopr.config import TrainSettings
+from dopr.config_layers import build
 from dopr.errors import ConfigError, DataError, RunError
 from dopr.generation import check_lengths, context_of
 from dopr.models import resolve_model

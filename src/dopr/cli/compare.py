@@ -9,12 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dopr.cli.ignored import refuse_ignored, refuse_of_one_run
 from dopr.compare.page import difference_of, difference_title, number, ordered, percent
 from dopr.config import CompareSettings
 
 
 def run_command(settings: CompareSettings) -> None:
     """Compare, and print the table."""
+    refuse_of_one_run(settings)
+    data = settings.data if settings.world is None else f"world:{settings.world}"
+    refuse_ignored(settings, [source for source in (data, settings.eval_data) if source is not None])
     from dopr.compare.run import FIGURE, PAGE, RESULTS, compare
 
     console = Console()

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from dopr.cli.eval_sets import EvalSet, load_sets
-from dopr.config import EvalSettings, TrainSettings, build
+from dopr.config import EvalSettings, TrainSettings
+from dopr.config_layers import build
 from dopr.errors import ConfigError, DataError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
 from dopr.evaluate_set import evaluate_set, open_folder, write_summary

@@ -11,6 +11,7 @@ import click
 from dopr import __version__
 from dopr.cli.bound import options as bound_options
 from dopr.cli.data import data
+from dopr.cli.ignored import OF_ONE_RUN
 from dopr.cli.options import read_settings, settings_options
 from dopr.config import CompareSettings, EvalSettings, TrainSettings
 from dopr.errors import DoprError
@@ -53,7 +54,7 @@ def eval_(config_file: str | None, **flags: Any) -> None:
 
 
 @cli.command()
-@settings_options(CompareSettings, leave_out=("strategy", "resume", "learning_rate", "option", "target", "save_every"))
+@settings_options(CompareSettings, leave_out=OF_ONE_RUN)
 def compare(config_file: str | None, **flags: Any) -> None:
     """Compare strategies at an equal budget: tuned alike, on fresh seeds, with intervals; table, page and figure.
 

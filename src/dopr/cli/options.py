@@ -10,7 +10,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 import click
 
-from dopr.config import ProblemSettings, build, parse_pair, read_config_file
+from dopr.config import ProblemSettings
+from dopr.config_layers import build, parse_pair, read_config_file
 from dopr.errors import ConfigError
 
 S = TypeVar("S", bound=ProblemSettings)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dopr.config import CompareSettings, TrainSettings, build, parse_pair
+from dopr.config import CompareSettings, TrainSettings
+from dopr.config_layers import build, parse_pair
 from dopr.errors import ConfigError
 from dopr.selection.registry import STRATEGIES, check_strategy, make_options
 from dopr.train.prepare import is_tiny_name, prompts_per_round
@@ -85,8 +86,14 @@ def make_arms(settings: CompareSettings, lacking: Iterable[str] = ()) -> tuple[l
             of ``all``, and refused where named.
 
     Raises:
-        ConfigError: An arm that cannot be read, is named twice, or cannot run on these problems.
+        ConfigError: An arm that cannot be read, is named twice, or cannot run on these problems; seeds that are tuned on.
     """
+    tuned = range(_TUNING_SEED, _TUNING_SEED + settings.tuning_seeds)
+    if any(settings.seed + i in tuned for i in range(settings.seeds)):
+        raise ConfigError(
+            f"Seeds {settings.seed} to {settings.seed + settings.seeds - 1} would be reported, and {tuned[0]} to {tuned[-1]} choose "
+            "the learning rates. Give another --seed."
+        )
     names = [name.strip() for text in settings.strategies for name in text.split(",") if name.strip()]
     absent = set(lacking)
     left_out = [n for n, cls in STRATEGIES.items() if "all" in names and absent & set(cls.needs) and n not in names]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dopr.compare.arms import Job
-from dopr.config import TrainSettings, build
+from dopr.config import TrainSettings
+from dopr.config_layers import build
 from dopr.errors import DoprError, RunError
 from dopr.runlog import SUMMARY
 

@@ -12,7 +12,8 @@ from dopr.compare.arms import Arm, Job, common_settings, final_jobs, make_arms, 
 from dopr.compare.jobs import run_jobs
 from dopr.compare.page import draw, markdown
 from dopr.compare.results import RunResult, choose_rate, read_result, summarise, tuning_score
-from dopr.config import CompareSettings, TrainSettings, build
+from dopr.config import CompareSettings, TrainSettings
+from dopr.config_layers import build
 from dopr.errors import ConfigError, RunError
 from dopr.runlog import read_json, write_json, write_lines
 from dopr.selection.registry import STRATEGIES

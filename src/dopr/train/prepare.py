@@ -72,7 +72,9 @@ class Prepared:
 def _hash(problems: list[Problem]) -> str:
     digest = hashlib.sha256()
     for p in sorted(problems, key=lambda p: p.id):
-        digest.update(json.dumps([p.id, p.prompt, p.answer]).encode())
+        # Tests and what a reward of the user's reads are further columns; of what JSON has no word for, its kind.
+        row = [p.id, p.prompt, p.answer, p.extra]
+        digest.update(json.dumps(row, skipkeys=True, default=lambda value: type(value).__name__).encode())
     return digest.hexdigest()[:16]
 
 

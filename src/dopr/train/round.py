@@ -6,20 +6,18 @@ import copy
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from dopr.budget import Spent
-from dopr.runlog import informative_share
-from dopr.selection.history import Group
 from dopr.selection.rollouts import Review
 from dopr.selection.settings import Pick
 from dopr.train.advantages import group_advantages
 from dopr.train.chunk import Chunk, rollouts_of, totals_of
 from dopr.train.logged import log_advantages, log_round, reward_marks
+from dopr.train.record import Round, outcome_of
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 from dopr.train.stated import Tokens, stated_answers
 from dopr.train.untried import Node, Trees, can_leave_out, untried_only
@@ -30,68 +28,6 @@ if TYPE_CHECKING:
 
 #: TRL's losses that divide by the number of rows (or of micro-batches), empty ones too; the others divide by the tokens of the batch.
 _MEANS_OVER_ROWS = ("grpo", "sapo", "bnpo", "dr_grpo", "luspo")
-
-
-def outcome_of(group: Group | None, all_right: bool) -> str:
-    """Name of a group's outcome: ``mixed``, ``all_wrong``, ``all_right`` or ``unscorable``."""
-    if group is None:
-        return "unscorable"
-    return "mixed" if group.mixed else "all_right" if all_right else "all_wrong"
-
-
-@dataclass
-class Round:
-    """The record of one round until its update has run."""
-
-    number: int
-    picks: list[Pick]
-    started: float
-    candidates: list[str]
-    scores: list[float]
-    rewards: list[list[float | None]]
-    rates: list[float | None]
-    outcomes: list[str]
-    actions: list[str]
-    disagreements: list[float | None]
-    tokens: list[int]
-    searched: list[int]
-    from_base: list[int]
-    labels: list[int | None]
-    skills: list[str | None]
-    replayed: int
-    cut_off: float
-    select_seconds: float
-    generate_seconds: float
-    entropies: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def informative_share(self) -> float:
-        """Share of groups with differing rewards, of those with at least two rollouts; 0 if there are none."""
-        return informative_share(zip(self.outcomes, map(len, self.rewards), strict=True)) or 0.0
-
-    def event(self, spent: Spent, step: int) -> dict[str, Any]:
-        """The round as a plain dict, one line of events.jsonl."""
-        picks = [
-            {
-                "id": pick.prompt_id, "score": round(pick.score, 6), "rollouts": len(self.rewards[i]),
-                "rewards": self.rewards[i], "success": self.rates[i], "outcome": self.outcomes[i],
-                "predicted": None if pick.predicted is None else round(pick.predicted, 6),
-                "disagreement": self.disagreements[i],
-                "action": self.actions[i], "entropy": self.entropies.get(i), "tokens": self.tokens[i], "searched": self.searched[i],
-                "from_base": self.from_base[i], "cluster": self.labels[i], "skill": self.skills[i],
-            }
-            for i, pick in enumerate(self.picks)
-        ]  # fmt: skip
-        seconds = {
-            "round": time.perf_counter() - self.started,
-            "generate": self.generate_seconds,
-            "select": self.select_seconds,
-        }
-        return {
-            "round": self.number, "step": step, "picks": picks, "candidates": self.candidates, "scores": self.scores,
-            "replayed": self.replayed, "seconds": {k: round(v, 6) for k, v in seconds.items()},
-            "spent": spent.as_dict(),
-        }  # fmt: skip
 
 
 def _answers_of(chunks: Sequence[Chunk], picks: int) -> list[list[str]]:

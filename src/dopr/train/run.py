@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dopr.budget import Budget
-from dopr.config import TrainSettings, as_dict
+from dopr.config import TrainSettings
+from dopr.config_layers import as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.generation import check_lengths, context_of, tokenize

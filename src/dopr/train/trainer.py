@@ -26,8 +26,8 @@ from dopr.generation import NEUTRAL, tokenize
 from dopr.runlog import EVENTS, EventLog
 from dopr.selection.registry import make_selector
 from dopr.selection.selector import Selector
-from dopr.tasks.answer_key import answer_key
 from dopr.train.base_policy import BasePolicy
+from dopr.train.captured import Captured
 from dopr.train.checkpoint import job_of
 from dopr.train.config import DoPRConfig
 from dopr.train.features import hidden_features
@@ -35,13 +35,13 @@ from dopr.train.logged import log_own_rows
 from dopr.train.measure import draw
 from dopr.train.metadata import metadata_of
 from dopr.train.probe import KLProbe
+from dopr.train.record import Round
 from dopr.train.replayer import Replayer
-from dopr.train.round import Round, RoundRunner
+from dopr.train.round import RoundRunner
 from dopr.train.tickets import Tickets, TicketSampler, prompt_ids_of
-from dopr.train.watching import Watching
 
 
-class DoPRTrainer(Watching, GRPOTrainer):
+class DoPRTrainer(Captured, GRPOTrainer):
     """Drop-in ``GRPOTrainer`` that chooses which prompts to roll out.
 
     Takes ``GRPOTrainer``'s arguments, with a ``DoPRConfig`` as ``args``, and in addition:
@@ -127,12 +127,7 @@ class DoPRTrainer(Watching, GRPOTrainer):
             self.selector.scale.low = min(0.0, self.args.dopr_success - 1)
         self.last_round: dict[str, Any] = {}
         self._open_round: Round | None = None
-        self._current_groups: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._captured_entropies: torch.Tensor | None = None
-        self._captured_logps: torch.Tensor | None = None
-        self._captured_rewards: torch.Tensor | None = None
-        self._captured_answers: list[str] = []
-        self._captured_lengths: list[int] = []
+        self._set_up_capture()
         self.replayer = Replayer(self)
         self.base_policy = BasePolicy(self, wanted=self.selector.searches_base)
         self._set_up_watches()
@@ -194,38 +189,10 @@ class DoPRTrainer(Watching, GRPOTrainer):
             raise
         return batch
 
-    def captured_rewards(self) -> torch.Tensor:
-        """Rewards of the latest generation call over all processes, shape (world rows, functions)."""
-        if self._captured_rewards is None:
-            raise RuntimeError(
-                "TRL finished a generation without calling _calculate_rewards; this TRL is not supported."
-            )
-        return self._captured_rewards
-
-    def captured_answers(self) -> list[str]:
-        """Answer keys of the latest generation call over all processes, in the order of ``captured_rewards``."""
-        return self._captured_answers
-
-    def captured_lengths(self) -> list[int]:
-        """Tokens of every completion of the latest generation call, cut-off ones that TRL masks, too; as ``captured_answers``."""
-        return self._captured_lengths
-
     @property
     def logged(self) -> dict[str, list[float]]:
         """What TRL will log of training next: lists to average, by name."""
         return self._metrics["train"]
-
-    @property
-    def captured_tokens(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Log-probabilities and entropies (nats) of the latest micro-batch's completion tokens, shape (R, C) each."""
-        if self._captured_logps is None or self._captured_entropies is None:
-            return None
-        return self._captured_logps, self._captured_entropies
-
-    def captured_cut_off(self) -> float:
-        """Share of the latest generation call's completions that were cut off."""
-        shares = self._metrics["train"].get("completions/clipped_ratio")
-        return float(shares[-1]) if shares else 0.0
 
     def fill_log_probabilities(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Give replayed rows the current policy's log-probabilities wherever the batch carries any.
@@ -251,31 +218,10 @@ class DoPRTrainer(Watching, GRPOTrainer):
             return mine
         return {k: v for part in gather_object([mine]) for k, v in part.items()}
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        rewards = super()._calculate_rewards(*args, **kwargs)
-        self._captured_rewards = rewards  # gathered over processes: (world rows, functions), NaN = unscorable
-        if self.model.training:  # TRL's own evaluations come here, too
-            completions = kwargs["completions"] if "completions" in kwargs else args[2]
-            mine = [answer_key(completion) for completion in completions]
-            self._captured_answers = mine if self.accelerator.num_processes == 1 else gather_object(mine)
-            lengths = [
-                len(ids) for ids in (kwargs["completion_ids_list"] if "completion_ids_list" in kwargs else args[3])
-            ]
-            self._captured_lengths = lengths if self.accelerator.num_processes == 1 else gather_object(lengths)
-        return rewards
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        self._captured_entropies = None
-        self._current_groups = (inputs["dopr_group"], inputs["completion_mask"]) if "dopr_group" in inputs else None
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         loss = super()._compute_loss(model, inputs)
         log_own_rows(self, inputs)
         return loss
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        out = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if kwargs.get("compute_entropy") and isinstance(out, tuple) and len(out) > 1 and out[1] is not None:
-            self._captured_logps, self._captured_entropies = out[0].detach(), out[1].detach()
-        return out
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; the first after a generation closes the round's record."""
@@ -302,20 +248,6 @@ class DoPRTrainer(Watching, GRPOTrainer):
         if self.events:
             self.events.write("round", **self.last_round)
         self._check_signal(round_)
-
-    def _entropies(self, picks: int) -> dict[int, float]:
-        """Mean token entropy (nats) per pick over all processes, from the latest micro-batch."""
-        sums = np.zeros((picks, 2))
-        if self._captured_entropies is not None and self._current_groups is not None:
-            groups, mask = self._current_groups
-            weight = mask.to(self._captured_entropies.dtype)
-            totals = torch.stack([(self._captured_entropies * weight).sum(1), weight.sum(1)], dim=1).double().cpu()
-            for group, total in zip(groups.tolist(), totals.numpy(), strict=True):
-                if group >= 0:
-                    sums[group] += total
-        if self.accelerator.num_processes > 1:
-            sums = sum(gather_object([sums]), np.zeros((picks, 2)))
-        return {i: float(total / tokens) for i, (total, tokens) in enumerate(sums) if tokens > 0}
 
     def agree(self, picks: Sequence[Any]) -> list[Any]:
         """The main process's picks on every process: they are equal by construction, and must be equal in fact."""

@@ -8,8 +8,8 @@ import torch
 
 from dopr.errors import RunError
 from dopr.train.health import HealthWatch, Signs
+from dopr.train.record import Round
 from dopr.train.resume import Resumable
-from dopr.train.round import Round
 from dopr.train.watch import ConstantWatch, TopWatch, Verdict
 
 #: Rewards beyond this would overflow float32 when squared: they count as unscorable.
