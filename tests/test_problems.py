@@ -568,6 +568,12 @@ def test_gym_problems_are_repeatable_distinct_and_apart_by_split():
     assert to_rows(train)[0]["gym_entry"] == train[0].extra["gym_entry"]
 
 
+def test_gym_problems_that_rates_are_tuned_on_are_not_those_of_a_reported_seed():
+    """Seeds wrap around after 1400; after 500, as once, the tuning seed 1000 had the problems of seed 0."""
+    prompts = [tuple(p.prompt for p in load_problems("gym:chain_sum", size=3, seed=s)) for s in (*range(8), 1000, 1001)]
+    assert len(set(prompts)) == 10
+
+
 def test_gym_repeats_are_left_out():
     problems = load_problems("gym:coin_flip?min_trials=1,max_trials=2", size=60)
     assert 0 < len(problems) < 60

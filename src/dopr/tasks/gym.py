@@ -22,8 +22,8 @@ DEFAULT_SIZE = 500
 #: reasoning-gym makes item i of seed s from seed s + i; each (seed, split) therefore owns a range of this many seeds.
 MAX_SIZE = 1_000_000
 _SPLITS = ("train", "test", "validation")
-_SEEDS = 500  # seeds above wrap around: some generators hand the seed to NumPy, which takes 32 bits
-
+#: Seeds above wrap around: some generators hand theirs to NumPy, which takes 32 bits. 1000, where tuning begins, must not.
+_SEEDS = 1400
 
 def load_gym(task: str, *, split: str, size: int | None, seed: int) -> list[Problem]:
     """Problems of ``TASK`` or ``TASK?key=value,key=value``; exact repeats are left out, so there may be fewer than ``size``.
