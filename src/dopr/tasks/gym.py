@@ -25,6 +25,7 @@ _SPLITS = ("train", "test", "validation")
 #: Seeds above wrap around: some generators hand theirs to NumPy, which takes 32 bits. 1000, where tuning begins, must not.
 _SEEDS = 1400
 
+
 def load_gym(task: str, *, split: str, size: int | None, seed: int) -> list[Problem]:
     """Problems of ``TASK`` or ``TASK?key=value,key=value``; exact repeats are left out, so there may be fewer than ``size``.
 
