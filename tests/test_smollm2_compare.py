@@ -80,3 +80,14 @@ def test_the_stored_pages_are_those_of_the_stored_results(script: ModuleType, tm
     script.write(json.loads((kept / f"{name}.json").read_text()), name)
     for suffix in (".md", ".json"):
         assert (tmp_path / f"{name}{suffix}").read_text() == (kept / f"{name}{suffix}").read_text()
+
+
+def test_new_tuning_is_taken_where_the_same_rates_win(script: ModuleType) -> None:
+    results = stored()
+    tuned = {"rates": {"dopr": results["meta"]["rates"]["dopr"] | {"tried": {"dopr": {"5e-06": 0.25, "1e-05": 0.5}}}}}
+    script.take_tuning(results, tuned)
+    assert results["meta"]["rates"]["dopr"]["tried"]["dopr"]["1e-05"] == 0.5
+    assert len(results["meta"]["rates"]) == len(results["runs"])
+    other = {"rates": {"dopr": tuned["rates"]["dopr"] | {"rate": 5e-6}}}
+    with pytest.raises(SystemExit, match="5e-06 wins, its runs are at 1e-05"):
+        script.take_tuning(results, other)

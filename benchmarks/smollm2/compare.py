@@ -6,7 +6,7 @@
 
 One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
 docs/results/smollm2_TASK.{md,svg,json}; with --large, which adds batches of 64 x 8 (multiples: 32 x 8), to smollm2_TASK_large. With --only, other arms' runs are those of that .json, so that
-a changed rule needs its own runs alone; the page says which commit made each arm's.
+a changed rule needs its own runs alone; the page says which commit made each arm's. --tuning DIR takes the tuning of another `dopr compare` of these arms, if the same rates win.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ COMMON = [
 LARGE = {
     "sums": "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
     "equations": "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
-    "multiples": "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=2048",
+    "multiples": "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=1536",
 }
 
 
@@ -81,6 +81,15 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     if all(len(rate["grid"]) == 1 for rate in new["meta"]["rates"].values()):  # it says nothing of the others' tuning
         meta["tuning"] = before.get("tuning", meta["tuning"])
     return {"meta": meta, "runs": runs}
+
+
+def take_tuning(results: dict[str, Any], tuned: dict[str, Any]) -> None:
+    """Put newly tuned rates in the place of those of ``results``, whose runs are kept where the same rates win."""
+    for arm, rate in tuned["rates"].items():
+        before = results["meta"]["rates"][arm]["rate"]
+        if rate["rate"] != before:
+            raise SystemExit(f"{arm}: {rate['rate']:g} wins, its runs are at {before:g}. Run it again with --only.")
+    results["meta"]["rates"] |= tuned["rates"]
 
 
 def arguments(task: str, arms: Iterable[str], seeds: int, output: str) -> list[str]:
@@ -117,13 +126,19 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="large batches, too, on a page of its own")
     parser.add_argument("--only", action="append", choices=[*ARMS, "large"], help="run this arm alone (repeatable)")
     parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored results")
+    parser.add_argument(
+        "--tuning", type=Path, metavar="DIR", help="only the page again, with the tuning of the comparison in DIR"
+    )
     options = parser.parse_args()
     about = TASKS[options.task][1]
     name = f"smollm2_{options.task}" + "_large" * options.large
     kept = TARGET / f"{name}.json"
     stored = kept if kept.exists() else TARGET / f"smollm2_{options.task}.json"  # a new page has the other's arms
-    if options.summarise:
-        write(json.loads(kept.read_text()), name)
+    if options.summarise or options.tuning:
+        results = json.loads(kept.read_text())
+        if options.tuning:
+            take_tuning(results, json.loads((options.tuning / "results.json").read_text())["meta"])
+        write(results, name)
         return
     work = options.work or Path.home() / ".cache" / "dopr" / name
     large = LARGE[options.task]
