@@ -88,6 +88,6 @@ def test_new_tuning_is_taken_where_the_same_rates_win(script: ModuleType) -> Non
     script.take_tuning(results, tuned)
     assert results["meta"]["rates"]["dopr"]["tried"]["dopr"]["1e-05"] == 0.5
     assert len(results["meta"]["rates"]) == len(results["runs"])
-    other = {"rates": {"dopr": tuned["rates"]["dopr"] | {"rate": 5e-6}}}
-    with pytest.raises(SystemExit, match="5e-06 wins, its runs are at 1e-05"):
+    other = {"rates": {"dopr": tuned["rates"]["dopr"] | {"rate": 2e-6}}}
+    with pytest.raises(SystemExit, match="2e-06 wins, its runs are at 5e-06"):
         script.take_tuning(results, other)

@@ -49,7 +49,7 @@ TASKS = {
     ),
 }
 REFERENCE = "random-one+budget=rollouts=400"
-RANDOM = "dopr+option.random=true+learning_rate=1e-5"  # all of dopr but the choice, at the rate that dopr tuned to
+RANDOM = "dopr+option.random=true"  # all of dopr but the choice
 ARMS = ["dopr", RANDOM, REFERENCE, "uniform+prompts_per_round=8+budget=rollouts=512"]
 COMMON = [
     "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
@@ -66,8 +66,13 @@ LARGE = {
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Results with the arms of ``new``, and of ``old`` those that it lacks; seeds are paired, so only those that all arms have."""
-    runs = old.get("runs", {}) | new["runs"]
+    """Results with the arms of ``new``, and of ``old`` those that it lacks; seeds are paired, so only those that all arms have.
+
+    Arms that this script has no more are left out.
+    """
+    runs = {
+        name: rows for name, rows in (old.get("runs", {}) | new["runs"]).items() if name in (*ARMS, *LARGE.values())
+    }
     seeds = set.intersection(*({run["seed"] for run in rows} for rows in runs.values()))
     runs = {
         name: sorted((run for run in rows if run["seed"] in seeds), key=lambda run: run["seed"])
@@ -77,7 +82,8 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     commits = before.get("commits", {})
     # A page made again from the same runs does not make them of another commit.
     again = {n: c for n, c in new["meta"]["commits"].items() if n not in commits or old["runs"][n] != new["runs"][n]}
-    meta = new["meta"] | {"rates": before["rates"] | new["meta"]["rates"], "commits": commits | again}
+    kept = {"rates": before["rates"] | new["meta"]["rates"], "commits": commits | again}
+    meta = new["meta"] | {about: {name: v for name, v in of.items() if name in runs} for about, of in kept.items()}
     if all(len(rate["grid"]) == 1 for rate in new["meta"]["rates"].values()):  # it says nothing of the others' tuning
         meta["tuning"] = before.get("tuning", meta["tuning"])
     return {"meta": meta, "runs": runs}
