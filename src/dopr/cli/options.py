@@ -58,7 +58,7 @@ def _option(name: str, hint: Any, default: Any, metadata: Any) -> Any:
         if default in (None, MISSING, (), "")
         else f" [default: {default[0] if isinstance(default, tuple) else default}]"
     )
-    help_ = metadata["help"] + ("" if "default" in metadata["help"] or kind is bool else shown)
+    help_ = metadata["help"] + ("" if "default" in metadata["help"].lower() or kind is bool else shown)
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_)
     names = [flag, *([metadata["short"]] if "short" in metadata else [])]

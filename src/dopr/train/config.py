@@ -87,7 +87,7 @@ class DoPRConfig(GRPOConfig):
     dopr_category_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with each prompt's category, for sec and dump; default: category, skill, subject, topic or data_source."
+            "help": "Column with each prompt's category, for sec and dump; default: category, skill, subject, topic, type or data_source."
         },
     )
     dopr_difficulty_column: str | None = field(
