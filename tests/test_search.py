@@ -224,7 +224,11 @@ def searching(tmp_path: Path, reward: Callable[[int], float], **settings: Any) -
         return [reward(len(groups[-1])), *[0.0] * (len(completion_ids) - 1)]
 
     options = {"clusters": 5, **settings.pop("dopr_options", {})}
-    settings = {"dopr_wrong_cap": 8, **settings}
+    settings = {
+        "dopr_wrong_cap": 8,
+        "temperature": 0.02,
+        **settings,
+    }  # so sure of itself that it repeats what has failed
     t = trainer(tmp_path, reward=scored, dopr_options=options, dopr_chunk=2, num_generations=8, per_device_train_batch_size=8,
                 **settings)  # fmt: skip
     ask = t.selector.ask
@@ -289,6 +293,25 @@ def test_where_all_failures_are_too_long_to_be_left_out_a_group_goes_on_as_witho
     monkeypatch.setattr(untried, "LONGEST", 0)
     t.train()
     assert [[len(chunk) for chunk in group] for group in groups] == [[2, 2, 2, 2]] * 2
+
+
+@pytest.mark.trl
+@pytest.mark.parametrize(("temperature", "length", "search"), [(8.0, 6, False), (8.0, 1, True), (0.02, 6, True)])
+def test_where_the_policy_hardly_repeats_a_failure_a_group_goes_on_as_without_a_search(
+    tmp_path: Path, temperature: float, length: int, search: bool
+) -> None:
+    """As long answers do: six tokens at a temperature of 8 are one of millions."""
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from dopr.runlog import read_events
+
+    t, groups = searching(
+        tmp_path, lambda _: 0.0, max_steps=3, temperature=temperature, max_completion_length=length,
+        dopr_options={"search_depth": 1},
+    )  # fmt: skip
+    t.train()
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *([1] * 6 if search else [2] * 3)]] * 3
+    searched = [e["picks"][0]["searched"] for e in read_events(tmp_path / "out") if e["kind"] == "round"]
+    assert searched == [6 if search else 0] * 3
 
 
 @pytest.mark.trl

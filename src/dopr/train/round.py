@@ -20,7 +20,7 @@ from dopr.train.logged import log_advantages, log_round, reward_marks
 from dopr.train.record import Round, outcome_of
 from dopr.train.rows import Batch, check_text_only, fit_rows, join, take
 from dopr.train.stated import Tokens, stated_answers
-from dopr.train.untried import Node, Trees, can_leave_out, untried_only
+from dopr.train.untried import WORTH, Node, Trees, can_leave_out, untried_only
 
 if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
@@ -146,7 +146,7 @@ class RoundRunner:
                 for position, length in zip(chunk.picks.tolist(), self._unmasked(chunk), strict=True):
                     lengths[position].append(length)
             rewards = self._rewards(chunks, len(picks))
-            verdicts = {i: self._review(picks[i], rewards[i], lengths[i]) for i in wanted}
+            verdicts = {i: self._review(picks[i], rewards[i], lengths[i], i, chunks) for i in wanted}
             wanted = {i: verdict for i, verdict in verdicts.items() if verdict.action == "more"}
             actions = [verdicts[i].action if i in verdicts and i not in wanted else a for i, a in enumerate(actions)]
         return [replace(chunk, picks=chunk.picks + first) for chunk in chunks], rewards, actions
@@ -159,12 +159,20 @@ class RoundRunner:
             rewards[position].append(total if math.isfinite(total) else None)
         return rewards
 
-    def _review(self, pick: Pick, rewards: list[float | None], lengths: list[int]) -> Review:
-        """The selector's verdict; that of plain rollouts where generation cannot leave out what failed."""
+    def _review(
+        self, pick: Pick, rewards: list[float | None], lengths: list[int], position: int, chunks: Sequence[Chunk]
+    ) -> Review:
+        """The selector's verdict; that of plain rollouts where generation cannot leave out what failed, or gains nothing by it."""
         verdict = self.selector.review(pick.prompt_id, rewards)
-        if verdict.search and not can_leave_out(self.trainer, lengths):
+        if verdict.search and not (can_leave_out(self.trainer, lengths) and self._repeats(position, chunks)):
             return self.selector.rollouts.review(rewards, self.selector.verified_from)
         return replace(verdict, base=verdict.base and self.trainer.base_policy.available)
+
+    def _repeats(self, position: int, chunks: Sequence[Chunk]) -> bool:
+        """Whether the policy would noticeably often repeat what has failed; long answers it hardly ever does."""
+        failed = self._failed(chunks, [position], base=False).get(position)
+        (repeats,) = self.trainer.any_process(failed is not None and failed.tried >= WORTH)
+        return repeats
 
     def _failed(self, chunks: Sequence[Chunk], picks: Collection[int], base: bool) -> dict[int, Node]:
         """A tree of what has failed so far on each of ``picks``, over all processes."""

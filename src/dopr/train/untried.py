@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dopr.train.trainer import DoPRTrainer
 
 LONGEST = 256  # tokens: longer ones hardly ever repeat, and their logits are large
+#: Where what has failed holds less of the policy than this, draws that leave it out are plain draws, one at a time.
+WORTH = 1e-3
 _LEFT = 1e-30  # of a way that was tried altogether: no row must be left without a token, whatever rounding does
 _LIKELY = 64  # next tokens of a stated answer that are asked whether they change it; others count as if they did not
 
