@@ -74,14 +74,17 @@ def never(completions: list[str], **_: Any) -> list[float]:
 
 
 def trained(tmp_path: Path, **settings: Any) -> tuple[Any, dict[str, list[Any]]]:
-    """A trainer whose policy has moved; what it generated with, and scored with, in the rounds that follow."""
+    """A trainer whose policy has moved; what it generated with, and scored with, in the rounds that follow.
+
+    One token an answer, or the policy would hardly repeat a failure, and not search.
+    """
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("trl", reason="TRL is not installed")
     from trl_kit import trainer
 
     options = {"clusters": 1, "search_depth": 1, **settings.pop("dopr_options", {})}
     t = trainer(tmp_path, reward=never, dopr_options=options, dopr_chunk=2, dopr_wrong_cap=4, max_steps=3,
-                max_completion_length=1, **settings)  # fmt: skip; one token, or it would hardly repeat a failure
+                max_completion_length=1, **settings)  # fmt: skip
     with torch.no_grad():
         for parameter in t.model.parameters():
             if parameter.requires_grad:
