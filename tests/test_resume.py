@@ -54,9 +54,11 @@ GRIDS: dict[str, tuple[dict[str, Any], int, int]] = {
     "a reference policy that follows": (
         {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}, 4, 5,
     ),
-    "a search": ({"dopr_options": {"clusters": 3}, "dopr_chunk": 2, "reward": rarely_right}, 4, 5),
+    # Completions of one token, or the policy would hardly repeat a failure, and not search.
+    "a search": ({"dopr_options": {"clusters": 3, "base_search": False}, "dopr_chunk": 2, "reward": rarely_right, "max_completion_length": 1}, 4, 5),
     "searches in vain, and then of the base policy": (
-        {"dopr_options": {"clusters": 1, "search_depth": 1}, "dopr_chunk": 2, "reward": seldom_right, "learning_rate": 0.03}, 4, 8,
+        {"dopr_options": {"clusters": 1, "search_depth": 1}, "dopr_chunk": 2, "reward": seldom_right, "learning_rate": 0.03,
+         "max_completion_length": 1}, 4, 8,
     ),
     "replay updates": ({"dopr_options": {"clusters": 6}, "dopr_replay_updates": 2, "dopr_chunk": 2}, 4, 9),
     "replay updates, two updates per round": (

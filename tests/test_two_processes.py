@@ -33,7 +33,12 @@ t.accelerator.end_training()
 @pytest.mark.trl
 @pytest.mark.parametrize(
     ("strategy", "rows", "settings"),
-    [("dopr", 2, {}), ("dopr", 2, {"dopr_chunk": 2}), ("speed", 2, {}), ("knapsack", 4, {})],
+    [
+        ("dopr", 2, {}),
+        ("dopr", 2, {"dopr_chunk": 2, "max_completion_length": 1}),
+        ("speed", 2, {}),
+        ("knapsack", 4, {}),
+    ],
 )
 def test_two_processes_stay_equal_and_share_every_group(
     tmp_path: Path, strategy: str, rows: int, settings: dict[str, int]
