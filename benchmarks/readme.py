@@ -29,6 +29,7 @@ NAMES = {
     "dopr+option.random=true+learning_rate=1e-5": "dopr, but prompts at random, rate not tuned",
     "random-one+budget=rollouts=400": "one random prompt",
     "uniform+prompts_per_round=8+budget=rollouts=512": "batch GRPO 8 x 8",
+    "dapo+prompts_per_round=8+budget=rollouts=512": "DAPO's filter 8 x 8",
     "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=1536": "batch GRPO 32 x 8",
     "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072": "batch GRPO 64 x 8",
 }

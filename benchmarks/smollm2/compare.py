@@ -1,4 +1,4 @@
-"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour on two cores a task, two more with --large):
+"""SmolLM2-135M, dopr beside its controls, after `make smollm2` (an hour and a half on two cores a task, two more with --large):
 
     python benchmarks/smollm2/compare.py sums           single-digit sums and differences
     python benchmarks/smollm2/compare.py equations      linear equations in one unknown
@@ -50,7 +50,7 @@ TASKS = {
 }
 REFERENCE = "random-one+budget=rollouts=400"
 RANDOM = "dopr+option.random=true"  # all of dopr but the choice
-ARMS = ["dopr", RANDOM, REFERENCE, "uniform+prompts_per_round=8+budget=rollouts=512"]
+ARMS = ["dopr", RANDOM, REFERENCE, *(f"{name}+prompts_per_round=8+budget=rollouts=512" for name in ("uniform", "dapo"))]
 COMMON = [
     "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
     "--max-completion-length", str(LENGTH), "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
