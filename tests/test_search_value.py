@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from dopr.selection import Dopr, SelectorConfig, acquisition, make_selector
 from dopr.selection.history import History, nested_mean
-from dopr.selection.rollouts import Review, SequentialRollouts
 from dopr.selection.search_record import SearchRecord
 from dopr.train.state import load_state, save_state
 from selection_kit import ids
@@ -140,51 +138,3 @@ def test_a_group_that_ends_mixed_without_a_success_was_no_search() -> None:
     assert selector._searches.in_vain[0] == 0
     selector.tell("p4", [0.2, 0.2, 0.2, 0.5])  # here one began
     assert selector._searches.in_vain[0] == 1
-
-
-# -- gain per rollout ----------------------------------------------------------------------------------------------
-
-
-def mean_rollouts(p: float, rollouts: SequentialRollouts, rewards: tuple[float, ...] = ()) -> float:
-    """By enumeration of all groups that ``review`` lets happen."""
-    more = rollouts.review(rewards) if rewards else Review("more", rollouts.chunk)
-    if more.action != "more":
-        return len(rewards)
-    total = 0.0
-    for right in range(more.rollouts + 1):  # the order within a chunk makes no difference
-        chance = math.comb(more.rollouts, right) * p**right * (1 - p) ** (more.rollouts - right)
-        drawn = (1.0,) * right + (0.0,) * (more.rollouts - right)
-        total += chance * mean_rollouts(p, rollouts, rewards + drawn)
-    return total
-
-
-@pytest.mark.parametrize(
-    ("chunk", "wrong", "right"), [(2, 8, 2), (2, 8, 6), (1, 5, 3), (3, 8, 8), (8, 8, 8), (2, 4, 8)]
-)
-@pytest.mark.parametrize("p", [0.0, 0.02, 0.3, 0.75, 1.0])
-def test_the_rollouts_of_a_group_are_those_of_all_groups_that_may_happen(
-    chunk: int, wrong: int, right: int, p: float
-) -> None:
-    rollouts = SequentialRollouts(chunk=chunk, wrong_cap=wrong, right_cap=right)
-    got = acquisition.expected_rollouts(np.array([p]), chunk, wrong, right)[0]
-    assert got == pytest.approx(mean_rollouts(p, rollouts))
-
-
-def test_a_search_is_paid_for_where_it_happens() -> None:
-    p = np.array([0.0, 0.5, 1.0])
-    plain = acquisition.expected_rollouts(p, 2, 8, 2)
-    np.testing.assert_allclose(plain, [8, 2 + 2 * (0.25 + 0.25**2 + 0.25**3), 2])
-    np.testing.assert_allclose(acquisition.expected_rollouts(p, 2, 8, 2, 24.0, 0.0) - plain, 16 * (1 - p) ** 8)
-    np.testing.assert_allclose(acquisition.expected_rollouts(p, 2, 8, 2, 24.0, 1.0) - plain, 8 * (1 - p) ** 8)
-    np.testing.assert_allclose(acquisition.expected_rollouts(p, 2, 8, 2, 8.0, 0.5), plain)
-
-
-def test_gain_per_rollout_leaves_what_only_long_searches_solve_for_later() -> None:
-    """At .02 a group teaches more than at .7, with half of the searches found, and takes six times as long."""
-    p = np.array([0.02, 0.7])
-    picked = []
-    for per_rollout in (False, True):
-        selector = dopr(per_rollout=per_rollout)
-        with_rates = selector._score(np.array([0, 1]), p)
-        picked.append(int(np.argmax(with_rates)))
-    assert picked == [0, 1]

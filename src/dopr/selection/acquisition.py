@@ -23,31 +23,6 @@ def mixed_probability(p: Floats, wrong_cap: int, right_cap: int, found: Floats |
     return np.maximum(0.0, 1.0 - (1.0 - p) ** wrong_cap * (1.0 - found) - p**right_cap)
 
 
-def expected_rollouts(
-    p: Floats, chunk: int, wrong_cap: int, right_cap: int, deepest: Floats | float = 0.0, found: Floats | float = 0.0
-) -> Floats:
-    """Rollouts that a sequential group takes on average, for binary rewards.
-
-    Chunks follow while all fail, up to ``wrong_cap``, and while all succeed, up to ``right_cap``, in whole chunks. A group that has
-    failed so far goes on to ``deepest`` rollouts where a search is to follow; one that finds a success is taken to do so half-way.
-
-    Args:
-        p: Success probabilities in [0, 1].
-        chunk: Rollouts at a time.
-        wrong_cap: Rollouts after which an all-wrong group is given up, or goes on with a search alone.
-        right_cap: Rollouts after which an all-right group is given up.
-        deepest: Rollouts after which a search is given up; at most ``wrong_cap``: there is none.
-        found: Share of searches that end in a success.
-    """
-    q = 1.0 - p
-    rollouts = np.full_like(p, chunk)
-    for rate, cap in ((q, wrong_cap), (p, right_cap)):
-        for done in range(chunk, cap - chunk + 1, chunk):
-            rollouts += chunk * rate**done
-    searched: Floats = np.maximum(0.0, deepest - np.float64(wrong_cap)) * (1.0 - np.asarray(found) / 2)
-    return rollouts + q**wrong_cap * searched
-
-
 def upper_confidence_bonus(visits: Floats, round_: int) -> Floats:
     """Count-based optimism sqrt(ln(1 + t) / (1 + n)): UCB1's width (Auer et al. 2002) with one pseudo-visit."""
     return np.sqrt(np.log1p(round_) / (1.0 + visits))

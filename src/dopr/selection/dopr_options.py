@@ -57,9 +57,6 @@ class DoprOptions:
             ``wrong_cap`` where none has, in between in proportion to the share that did. Default 3: the chance of a success grows with
             every failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model
             found no answer below zero in three runs of five (docs/log.md, 2026-11-26).
-        per_rollout: Judge by the gain per rollout instead of per round: over the rollouts that a group takes on average. Default off:
-            not measured on the suite yet. On a language model's sums prompts that only long searches solve took most of the rollouts
-            without it (docs/log.md, 2026-11-27).
         base_search: After a search in vain the next one in that cluster draws from the policy as it was before training, then again from
             the policy as it is, and so on. Default on: training makes answers rarer that were found easily before. Costs a copy of the
             trained parameters in main memory, nothing with adapters.
@@ -85,7 +82,6 @@ class DoprOptions:
     search: bool = True
     search_depth: int = 3
     base_search: bool = True
-    per_rollout: bool = False
 
     def __post_init__(self) -> None:
         if self.volatility not in ("expected", "within", "temporal", "both"):

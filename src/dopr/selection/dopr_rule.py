@@ -91,15 +91,11 @@ class Dopr(Selector):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         cluster = int(self.labels[row])
-        paid = self._searches.rates(np.array([cluster]))[0]
-        more = len(rewards) < self._deepest(paid)
+        paid = float(self._searches.rates(np.array([cluster]))[0])  # where searches find nothing, a deep one is waste
+        more = len(rewards) < self.rollouts.wrong_cap * (1 + (self.options.search_depth - 1) * paid)
         # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
         base = self.options.base_search and self._searches.in_vain[cluster] % 2 == 1
         return Review("more", 1, search=True, base=bool(base)) if more else KEEP
-
-    def _deepest(self, paid: Any) -> Any:
-        """Rollouts after which searches are given up of which a share ``paid`` finds something: without success a deep one is waste."""
-        return self.rollouts.wrong_cap * (1 + (self.options.search_depth - 1) * paid)
 
     @property
     def searches_base(self) -> bool:
@@ -177,8 +173,6 @@ class Dopr(Selector):
         )
         value = self._volatility(rows, labels, p) * ((1.0 - p) if o.headroom else 1.0)
         value = value * modulation * acquisition.visit_damping(visits, o.visit_power)
-        if o.per_rollout:
-            value = value / self._expected_rollouts(labels, p)
         return value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
 
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
@@ -227,12 +221,6 @@ class Dopr(Selector):
         a, b = concentration * rate + s, concentration * (1 - rate) + f + failures
         # A floor keeps the Beta defined when the cluster draw is 0 or 1 and the counts agree with it.
         return a / (a + b) if rng is None else rng.beta(np.maximum(a, 1e-6), np.maximum(b, 1e-6))
-
-    def _expected_rollouts(self, labels: Rows, p: Floats) -> Floats:
-        r = self.rollouts
-        found = self._searches.rates(labels)
-        deepest = self._deepest(found) if self._searching else 0.0
-        return acquisition.expected_rollouts(p, r.chunk, r.wrong_cap, r.right_cap, deepest, found)
 
     def _volatility(self, rows: Rows, labels: Rows, p: Floats) -> Floats:
         kind = self.options.volatility
