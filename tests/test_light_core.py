@@ -64,7 +64,7 @@ def test_no_module_of_the_package_loads_torch_when_imported_save_the_trainer_its
     """Everything but the TRL subclass and what only it uses must import where torch is not installed."""
     trainer_only = {
         "trainer", "round", "chunk", "rows", "advantages", "callbacks", "config", "features", "probe", "replayer", "resume", "watching",
-        "forward", "untried", "base_policy", "tickets", "logged",
+        "forward", "untried", "base_policy", "tickets", "logged", "captured",
     }  # fmt: skip
     names = [
         ".".join(("dopr", *path.relative_to(SOURCE).with_suffix("").parts))

@@ -186,10 +186,11 @@ def test_caps_end_constant_groups(tmp_path: Any) -> None:
 
 
 def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_twice_the_group_size(tmp_path: Any) -> None:
+    """Completions of one token: longer ones hardly repeat, and there is no search then."""
     rounds: dict[float, int] = {}
     for value in (0.0, 1.0):
         t = trainer(tmp_path / f"{value}", reward=lambda completions, v=value, **_: [v] * len(completions),
-                    max_steps=1, dopr_chunk=None)  # fmt: skip
+                    max_steps=1, dopr_chunk=None, max_completion_length=1)  # fmt: skip
         t.train()
         rounds[value] = t.last_round["picks"][0]["rollouts"]
     assert rounds == {0.0: 8, 1.0: 2}
@@ -200,7 +201,7 @@ def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_twice_the
         return [float(len(calls) == 2 and i == 0) for i in range(len(completions))]
 
     t = trainer(tmp_path / "third", reward=third_is_right, max_steps=1, num_generations=8, per_device_train_batch_size=8,
-                dopr_chunk=2)  # fmt: skip
+                dopr_chunk=2, max_completion_length=1)  # fmt: skip
     t.train()
     assert calls == [2, 1]  # what follows is a search, one at a time
     assert t.last_round["picks"][0]["outcome"] == "mixed"
