@@ -60,10 +60,8 @@ COMMON = [
 ]  # fmt: skip
 #: Batch GRPO of the field's size, in micro-batches that fit into memory; two minutes an update. Of multiples there are but 35 to 45 to
 #: train on, so a batch holds 32 there.
-LARGE = {
-    "sums": "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
-    "equations": "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072",
-    "multiples": "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=1536",
+LARGE = dict.fromkeys(TASKS, "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072") | {
+    "multiples": "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=1536"
 }
 
 
@@ -146,10 +144,8 @@ def main() -> None:
     name = f"smollm2_{options.task}" + "_large" * options.large + "_fresh" * options.fresh
     first = FRESH if options.fresh else 0
     kept = TARGET / f"{name}.json"
-    other = (
-        kept if options.fresh else TARGET / f"smollm2_{options.task}.json"
-    )  # a new page of the same seeds has its arms
-    stored = kept if kept.exists() else other
+    # A new page of the same seeds begins with the other's arms.
+    stored = kept if kept.exists() or options.fresh else TARGET / f"smollm2_{options.task}.json"
     if options.summarise or options.tuning:
         results = json.loads(kept.read_text())
         if options.tuning:
