@@ -320,6 +320,32 @@ def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_pa
     assert "comparison with other settings" in " ".join(other.stderr.split())
 
 
+@pytest.mark.slow
+@pytest.mark.trl
+def test_ctrl_c_while_the_libraries_are_loaded_ends_in_one_line(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    arguments = command(
+        "--world", "latent-strategy", "--strategies", "dopr", "--seeds", "2", "--budget", "rollouts=300",
+        "--learning-rates", "1e-4", "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    )
+
+    def server() -> bool:
+        children = psutil.Process(process.pid).children()
+        return any("forkserver" in argument for child in children for argument in child.cmdline())
+
+    deadline = time.monotonic() + 60
+    while not server() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.5)  # it has begun to import
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.split("\n", 1)[-1].strip() == "dopr: interrupted."
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,16 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from dopr.compare.arms import Job
@@ -51,9 +54,12 @@ def run_jobs(
     # A server that has imported the libraries once and forks each run off: no import per run, no shared state.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["dopr.compare.preload"])
+    with _on_interrupt(signal.SIG_IGN):  # inherited by the server and its children, which this process ends
+        forkserver.ensure_running()
     threads = max(1, (os.cpu_count() or 1) // at_once)
     running: dict[BaseProcess, tuple[Job, float]] = {}
     failed: list[str] = []
+    interruptions: list[int] = []
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
@@ -62,8 +68,12 @@ def run_jobs(
                 child: BaseProcess = context.Process(
                     target=_run, args=(asdict(job.settings), str(target), threads, keep_policies), name=job.slug
                 )
-                child.start()
-                running[child] = (job, time.monotonic())
+                # An interruption waits: halfway it would leave a child that was sent nothing.
+                with _on_interrupt(lambda number, frame: interruptions.append(number)):
+                    child.start()
+                    running[child] = (job, time.monotonic())
+                if interruptions:
+                    raise KeyboardInterrupt
             wait([process.sentinel for process in running])
             for process in [p for p in running if not p.is_alive()]:
                 job, started = running.pop(process)
@@ -82,6 +92,20 @@ def run_jobs(
             f"{len(failed)} of the runs failed; the others are kept, and the same command tries these again. "
             + " ".join(failed[:3])
         )
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    """Ctrl-C means this for a moment; where it raises nothing, as in a thread or in the background, it does as before."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reason(log: Path, exit_code: int | None) -> str:
