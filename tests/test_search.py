@@ -78,8 +78,8 @@ def test_where_prompts_of_a_cluster_are_alike_some_failures_do_not_start_a_searc
 
 def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     selector = dopr()
-    assert selector.review("p0", [0.0] * 15) == Review("more", 1, search=True)
-    assert selector.review("p0", [0.0] * 16) == selector.review("p0", [0.0, 1.0]) == Review("keep")
+    assert selector.review("p0", [0.0] * 23) == Review("more", 1, search=True)
+    assert selector.review("p0", [0.0] * 24) == selector.review("p0", [0.0, 1.0]) == Review("keep")
     assert dopr(search_depth=1).review("p0", [0.0] * 7) == Review("more", 1, search=True)
     assert dopr(search_depth=1).review("p0", [0.0] * 8) == Review("keep")
     selector.tell("p0", [0.0, 1.0])
@@ -89,18 +89,48 @@ def test_a_group_that_is_over_or_right_is_not_searched() -> None:
     assert (right.action, right.search) == ("more", False)
 
 
-def test_searches_are_as_deep_as_they_have_paid() -> None:
-    def deepest(selector: Dopr, prompt: str) -> int:
-        return next(n for n in range(2, 99) if selector.review(prompt, [0.0] * n) == Review("keep"))
+def deepest(selector: Dopr, prompt: str) -> int:
+    """Rollouts after which a search is given up."""
+    return next(n for n in range(2, 99) if selector.review(prompt, [0.0] * n) == Review("keep"))
 
-    paying, vain = dopr(), dopr()
-    assert deepest(paying, "p0") == 16  # half-way between once and three times the cap
+
+def after_groups(**found_at: int) -> Dopr:
+    """Told of forty groups of clusters p0 to p3, all searched, with a success at that rollout or none in 24."""
+    selector = dopr()
     for i in range(40):
-        paying.tell(f"p{i % 4}", [0.0] * 15 + [float(i % 4 > 0)])
-        vain.tell(f"p{i % 4}", [0.0] * 16)
-    assert [deepest(vain, f"p{i}") for i in range(4)] == [9] * 4
-    paying._unlocked[:] = False  # else searches are for prompts that are not expected to succeed
-    assert [deepest(paying, f"p{i}") for i in range(4)] == [11, 24, 24, 24]
+        n = found_at.get(f"p{i % 4}", 0)
+        selector.tell(f"p{i % 4}", [0.0] * (n - 1) + [1.0] if n else [0.0] * 24)
+        selector._unlocked[:] = False  # else searches are for prompts that are not expected to succeed
+    return selector
+
+
+def test_searches_are_as_deep_as_draws_have_paid() -> None:
+    assert deepest(dopr(), "p0") == 24  # nothing is known
+    assert [deepest(after_groups(), f"p{i}") for i in range(4)] == [4] * 4
+    # Five to eight failures are put up with for successes that come after them, with what lies beyond those left out.
+    assert [deepest(after_groups(p1=9, p2=9, p3=9), f"p{i}") for i in range(4)] == [4, 16, 16, 16]
+    assert [deepest(after_groups(p1=20, p2=20, p3=20), f"p{i}") for i in range(4)] == [4, 24, 24, 24]
+
+
+def test_draws_that_pay_less_than_those_of_other_prompts_are_left_out() -> None:
+    def told(at_once: int) -> Dopr:
+        """One group in four finds something at its sixth draw; so many others at their first."""
+        selector = dopr()
+        for i in range(24):
+            selector.tell("p0", [0.0] * 5 + [1.0] if i % 4 == 0 else [0.0] * 8)
+            for _ in range(at_once):
+                selector.tell("p1", [1.0, 0.0])
+                selector._unlocked[:] = False
+        return selector
+
+    assert deepest(told(0), "p0") == 24
+    assert deepest(told(4), "p0") == 4
+
+
+def test_a_search_in_vain_makes_the_next_one_shorter_where_it_was() -> None:
+    selector = dopr()
+    selector.tell("p0", [0.0] * 24)
+    assert [deepest(selector, f"p{i}") for i in range(4)] == [8, 24, 24, 24]
 
 
 def test_plain_groups_are_not_searched() -> None:

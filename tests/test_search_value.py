@@ -10,7 +10,7 @@ import pytest
 
 from dopr.selection import Dopr, SelectorConfig, acquisition, make_selector
 from dopr.selection.history import History, nested_mean
-from dopr.selection.search_record import SearchRecord
+from dopr.selection.search_record import SearchRecord, octave
 from dopr.train.state import load_state, save_state
 from selection_kit import ids
 
@@ -27,16 +27,57 @@ def dopr(**options: Any) -> Dopr:
 
 
 def test_rates_of_clusters_are_discounted_counts_with_the_rate_of_all_as_prior() -> None:
-    record, rng = SearchRecord(3), np.random.default_rng(0)
+    record, rng = SearchRecord(3, 8), np.random.default_rng(0)
     np.testing.assert_array_equal(record.rates(np.arange(3)), 0.5)
     clusters, found = rng.integers(0, 2, 30), rng.random(30) < 0.7  # nothing of the third
     for cluster, success in zip(clusters.tolist(), found.tolist(), strict=True):
-        record.learn(cluster, success)
+        record.learn(cluster, success, [0])
     weight = 0.98 ** np.arange(29, -1, -1)
     everywhere = ((weight * found).sum() + 1) / (weight.sum() + 2)
     own = [weight[clusters == c] @ np.stack([found, ~found], axis=1)[clusters == c] for c in range(3)]
     expected = [(2 * everywhere + s) / (2 + s + f) for s, f in own]
     np.testing.assert_allclose(record.rates(np.array([2, 0, 1, 0])), np.array(expected)[[2, 0, 1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("failures", "depth"), [(0, 0), (3, 0), (4, 1), (7, 1), (8, 2), (15, 2), (16, 3), (31, 3), (10**9, 15)]
+)
+def test_octaves_are_twice_as_deep_each(failures: int, depth: int) -> None:
+    assert octave(failures, 8) == octave(3 * failures, 24) == depth
+
+
+def test_what_a_search_promises_is_the_best_mean_over_where_it_is_given_up() -> None:
+    record, rng = SearchRecord(2, 8), np.random.default_rng(3)
+    for _ in range(60):
+        n, found = int(rng.integers(2, 20)), bool(rng.random() < 0.4)
+        record.learn(int(rng.integers(2)), found, range(2, n + 1))
+        record.spend(found, n + 1)
+    ahead = [octave(i, 8) for i in range(5, 24)]
+    found, drawn = record.draws.sum(axis=0).T
+    chances = (8 * ((8 * max(1 / 8, record.usual) + found) / (8 + drawn)) + record.draws[1, :, 0]) / (
+        8 + record.draws[1, :, 1]
+    )
+    means = []
+    for end in range(1, len(ahead) + 1):
+        lengths = rng.geometric(np.tile(chances[ahead[:end]], (40_000, 1)))  # 1 = this draw succeeds
+        success = lengths == 1
+        draws = np.where(success.any(axis=1), success.argmax(axis=1) + 1, end)
+        means.append(success.any(axis=1).mean() / draws.mean())
+    assert record.promised(1, range(5, 24)) == pytest.approx(max(means), rel=0.02)
+    assert record.promised(1, range(5, 24)) >= chances[ahead[0]]
+
+
+def test_before_the_first_search_a_draw_promises_as_much_as_others_have_paid() -> None:
+    record = SearchRecord(3, 8)
+    assert record.promised(0, range(6, 9)) == record.usual == 1 / 8
+    for _ in range(10):
+        record.spend(True, 2)
+    assert record.promised(0, range(6, 9)) == pytest.approx(record.usual)
+    assert record.usual > 0.3
+    for _ in range(50):
+        record.spend(False, 8)
+    assert record.usual < 0.05
+    assert record.promised(0, range(6, 9)) == pytest.approx(1 / 8)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.05, 0.4, 1.0])

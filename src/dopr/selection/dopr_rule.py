@@ -35,6 +35,7 @@ from dopr.selection.settings import SelectorConfig
 
 #: Factor of the score of prompts that have been replayed: they come last, in the order of their scores.
 _SOLVED = 1e-6
+_AS_ELSEWHERE = 0.75  # see ``Dopr._goes_on``
 
 
 class Dopr(Selector):
@@ -66,7 +67,7 @@ class Dopr(Selector):
         self._solved = np.zeros(len(ids), np.bool_)  # prompts that have
         self._dispersion = Dispersion()
         self._linear = LinearPrior(len(ids))
-        self._searches = SearchRecord(self.n_clusters)
+        self._searches = SearchRecord(self.n_clusters, self.rollouts.wrong_cap)
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
@@ -91,11 +92,22 @@ class Dopr(Selector):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         cluster = int(self.labels[row])
-        paid = float(self._searches.rates(np.array([cluster]))[0])  # where searches find nothing, a deep one is waste
-        more = len(rewards) < self.rollouts.wrong_cap * (1 + (self.options.search_depth - 1) * paid)
+        more = self._goes_on(cluster, len(rewards))
         # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
         base = self.options.base_search and self._searches.in_vain[cluster] % 2 == 1
         return Review("more", 1, search=True, base=bool(base)) if more else KEEP
+
+    def _goes_on(self, cluster: int, failures: int) -> bool:
+        """Whether a search of ``cluster`` goes on after so many ``failures``.
+
+        Up to half of ``wrong_cap`` it does; then as long as its draws promise three quarters of what those of other prompts that
+        fail do (less than all, since both are estimates), and one success in three times ``wrong_cap``.
+        """
+        cap = self.rollouts.wrong_cap
+        left = range(failures, cap * self.options.search_depth)
+        if not left or 2 * failures < cap:
+            return bool(left)
+        return self._searches.promised(cluster, left) > max(_AS_ELSEWHERE * self._searches.usual, 1 / (3 * cap))
 
     @property
     def searches_base(self) -> bool:
@@ -127,8 +139,10 @@ class Dopr(Selector):
         failures = right.index(True) if found else len(right)
         # With partial credit a group may end mixed without a success, and without a search.
         began = failures >= self.rollouts.chunk and not is_mixed(known[: self.rollouts.chunk])
-        if self._searching and began and self._locked(row, failures):
-            self._searches.learn(cluster, found)
+        if self._searching and self._locked(row, max(failures, self.rollouts.chunk)):
+            self._searches.spend(found, len(known))
+            if began:
+                self._searches.learn(cluster, found, range(self.rollouts.chunk, failures + found))
         group = super().tell(prompt_id, rewards, answers)
         if group is not None and found:
             if not self._unlocked[cluster] and self.options.progress:
