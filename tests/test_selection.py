@@ -400,7 +400,7 @@ def test_fixed_groups_never_ask_for_more_and_right_is_relative_to_the_scale() ->
 
 @pytest.mark.parametrize("g", [2, 3, 8, 16, 64])
 def test_the_rule_s_own_caps_fit_every_group_size(g: int) -> None:
-    searched = 2 * g if g > 2 else g  # half-way between once and three times; two at a time of two are plain groups
+    searched = 3 * g if g > 2 else g  # two at a time of two are plain groups
     for options, deepest in (({}, searched), ({"search_depth": 1}, g), ({"search": False}, g)):
         selector = dopr(config={"group_size": g}, **options)
         assert (selector.rollouts.chunk, selector.rollouts.wrong_cap, selector.rollouts.right_cap) == (2, g, 2)

@@ -53,10 +53,10 @@ class DoprOptions:
             shown no success, and on prompts of which, by their own and their cluster's record and these failures, fewer than
             one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
             accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
-        search_depth: A search ends after up to this many times ``wrong_cap`` rollouts: all of them where every search has found a success,
-            ``wrong_cap`` where none has, in between in proportion to the share that did. Default 3: the chance of a success grows with
-            every failure that is left out, so going on is worth more than the same search on another prompt. At 1 a language model
-            found no answer below zero in three runs of five (docs/log.md, 2026-11-26).
+        search_depth: A search ends after this many times ``wrong_cap`` rollouts, or earlier, where draws that deep have not paid
+            (``selection/search_record.py``). Default 3: the chance of a success grows with every failure that is left out, so going on
+            can be worth more than the same search on another prompt. At 1 a language model found no answer below zero in three runs of
+            five (docs/log.md, 2026-11-26).
         base_search: After a search in vain the next one in that cluster draws from the policy as it was before training, then again from
             the policy as it is, and so on. Default on: training makes answers rarer that were found easily before. Costs a copy of the
             trained parameters in main memory, nothing with adapters.

@@ -35,7 +35,6 @@ from dopr.selection.settings import SelectorConfig
 
 #: Factor of the score of prompts that have been replayed: they come last, in the order of their scores.
 _SOLVED = 1e-6
-_AS_ELSEWHERE = 0.75  # see ``Dopr._goes_on``
 
 
 class Dopr(Selector):
@@ -92,22 +91,10 @@ class Dopr(Selector):
             return super().review(prompt_id, rewards)
         # One at a time: two of the same kind at once would be a repeat, and the first success ends the group.
         cluster = int(self.labels[row])
-        more = self._goes_on(cluster, len(rewards))
+        more = self._searches.goes_on(cluster, len(rewards), self.rollouts.wrong_cap * self.options.search_depth)
         # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
         base = self.options.base_search and self._searches.in_vain[cluster] % 2 == 1
         return Review("more", 1, search=True, base=bool(base)) if more else KEEP
-
-    def _goes_on(self, cluster: int, failures: int) -> bool:
-        """Whether a search of ``cluster`` goes on after so many ``failures``.
-
-        Up to half of ``wrong_cap`` it does; then as long as its draws promise three quarters of what those of other prompts that
-        fail do (less than all, since both are estimates), and one success in three times ``wrong_cap``.
-        """
-        cap = self.rollouts.wrong_cap
-        left = range(failures, cap * self.options.search_depth)
-        if not left or 2 * failures < cap:
-            return bool(left)
-        return self._searches.promised(cluster, left) > max(_AS_ELSEWHERE * self._searches.usual, 1 / (3 * cap))
 
     @property
     def searches_base(self) -> bool:

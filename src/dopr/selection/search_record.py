@@ -16,6 +16,7 @@ _STRENGTH = 2.0  # of all clusters' rate, in searches of a cluster: two of its o
 _DRAWS = (
     8.0  # the same of a draw's chance, in draws; one success in as many is expected before any, or as many as elsewhere
 )
+_AS_ELSEWHERE = 0.75  # see ``SearchRecord.goes_on``
 _OCTAVES = 16  # the last holds all that is deeper
 
 
@@ -73,6 +74,17 @@ class SearchRecord:
         own = self.counts[clusters]
         rates: Floats = (_STRENGTH * everywhere + own[:, 0]) / (_STRENGTH + own.sum(axis=1))
         return rates
+
+    def goes_on(self, cluster: int, failures: int, deepest: int) -> bool:
+        """Whether a search of ``cluster`` goes on after so many ``failures``, of ``deepest`` at most.
+
+        Up to half of ``cap`` it does; then as long as its draws promise three quarters of what groups that are searched if they fail
+        yield per rollout (less than all, since both are estimates), and one success in three times ``cap``.
+        """
+        left = range(failures, deepest)
+        if not left or 2 * failures < self.cap:
+            return bool(left)
+        return self.promised(cluster, left) > max(_AS_ELSEWHERE * self.usual, 1 / (3 * self.cap))
 
     def promised(self, cluster: int, draws: Sequence[int]) -> float:
         """Successes per draw of going on with a search of ``cluster``, given up where that is highest (its Gittins index).
