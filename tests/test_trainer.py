@@ -185,7 +185,7 @@ def test_caps_end_constant_groups(tmp_path: Any) -> None:
     assert right.last_round["picks"][0]["outcome"] == "all_right"
 
 
-def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_twice_the_group_size(tmp_path: Any) -> None:
+def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_three_times_the_group_size(tmp_path: Any) -> None:
     """Completions of one token: longer ones hardly repeat, and there is no search then."""
     rounds: dict[float, int] = {}
     for value in (0.0, 1.0):
@@ -193,7 +193,7 @@ def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_twice_the
                     max_steps=1, dopr_chunk=None, max_completion_length=1)  # fmt: skip
         t.train()
         rounds[value] = t.last_round["picks"][0]["rollouts"]
-    assert rounds == {0.0: 8, 1.0: 2}
+    assert rounds == {0.0: 12, 1.0: 2}
     calls: list[int] = []
 
     def third_is_right(completions: list[str], **_: Any) -> list[float]:

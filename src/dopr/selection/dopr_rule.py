@@ -126,7 +126,7 @@ class Dopr(Selector):
         failures = right.index(True) if found else len(right)
         # With partial credit a group may end mixed without a success, and without a search.
         began = failures >= self.rollouts.chunk and not is_mixed(known[: self.rollouts.chunk])
-        if self._searching and self._locked(row, max(failures, self.rollouts.chunk)):
+        if known and self._searching and self._locked(row, max(failures, self.rollouts.chunk)):
             self._searches.spend(found, len(known))
             if began:
                 self._searches.learn(cluster, found, range(self.rollouts.chunk, failures + found))
