@@ -13,9 +13,6 @@ from dopr.selection.history import Floats, Rows
 
 _KEEP = 0.98  # per search: the policy moves under the record
 _STRENGTH = 2.0  # of all clusters' rate, in searches of a cluster: two of its own outweigh it
-_DRAWS = (
-    8.0  # the same of a draw's chance, in draws; one success in as many is expected before any, or as many as elsewhere
-)
 _AS_ELSEWHERE = 0.75  # see ``SearchRecord.goes_on``
 _OCTAVES = 16  # the last holds all that is deeper
 

@@ -29,7 +29,7 @@ from dopr.selection.plan import CandidatePlan
 from dopr.selection.rollouts import Review, SequentialRollouts, verified_from
 from dopr.selection.settings import NoOptions, Pick, SelectorConfig
 
-STATE_VERSION = 10
+STATE_VERSION = 11
 
 
 class Selector(ABC):
