@@ -847,7 +847,7 @@ def test_state_is_a_snapshot_not_a_view() -> None:
 
 def test_a_state_of_another_kind_is_refused() -> None:
     state = trained().state_dict()
-    with pytest.raises(ConfigError, match="of strategy 'dopr', version 10; here runs 'random-one'"):
+    with pytest.raises(ConfigError, match="of strategy 'dopr', version 11; here runs 'random-one'"):
         make_selector("random-one", ids(64), SelectorConfig()).load_state_dict(state)
     with pytest.raises(ConfigError, match="version 99"):
         dopr(64).load_state_dict(state | {"version": 99})
