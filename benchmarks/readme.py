@@ -26,7 +26,6 @@ SMOLLM2 = {"sums": "single-digit sums", "multiples": "least common multiples"}
 NAMES = {
     "dopr": "**dopr**",
     "dopr+option.random=true": "dopr, but prompts at random",
-    "dopr+option.random=true+learning_rate=1e-5": "dopr, but prompts at random, rate not tuned",
     "random-one+budget=rollouts=400": "one random prompt",
     "uniform+prompts_per_round=8+budget=rollouts=512": "batch GRPO 8 x 8",
     "dapo+prompts_per_round=8+budget=rollouts=512": "DAPO's filter 8 x 8",
