@@ -185,7 +185,9 @@ def test_caps_end_constant_groups(tmp_path: Any) -> None:
     assert right.last_round["picks"][0]["outcome"] == "all_right"
 
 
-def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_three_times_the_group_size(tmp_path: Any) -> None:
+def test_by_default_two_rollouts_come_first_and_a_first_search_ends_at_three_times_the_group_size(
+    tmp_path: Any,
+) -> None:
     """Completions of one token: longer ones hardly repeat, and there is no search then."""
     rounds: dict[float, int] = {}
     for value in (0.0, 1.0):
