@@ -3,7 +3,7 @@
     python benchmarks/searches.py
 
 A prompt of one of five clusters fails or succeeds draw by draw, with the chances of a kind of task, nothing is learned from it, and 240
-rollouts are spent, as on SmolLM2. What counts is how many groups find a success. Writes docs/results/searches.md; two minutes.
+rollouts are spent, as on SmolLM2. What counts is how many groups find a success. Writes docs/results/searches.md; a minute.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def steps(*chances: float) -> NDArray[np.float64]:
     return np.repeat(chances, [2, 2, 4, 4, 4, 8])
 
 
-#: Kind of task: chance of each draw by cluster. The first three are those of runs with the rule before this one (docs/log.md, 2026-11-27).
+#: Kind of task: chance of each draw by cluster. Draws 1-16 of the first and 3-12 of the next two are as in runs with the rule before
+#: this one (docs/log.md, 2026-11-27); what those have at draws 1-2, of prompts that need no search too, and deeper, is assumed, as are the rest.
 TASKS = {
     "SmolLM2's multiples": [steps(0.13, 0.10, 0.034, 0.038, 0.032, 0.03)] * 5,
     "the world mixed": [steps(0.10, 0.17, 0.34, 0.12, 0.06, 0.0)] * 5,
@@ -96,7 +97,7 @@ def main() -> None:
     head = f"| chances of draws | {' | '.join(RULES)} |\n|---|{'---|' * len(RULES)}"
     PAGE.write_text(
         "# When a search is given up\n\nMade by `python benchmarks/searches.py`; do not edit. Groups with a success in "
-        f"{ROLLOUTS} rollouts, mean and 95 % interval over {SEEDS} seeds, where the chances of draws are given and nothing is learned.\n\n"
+        f"{ROLLOUTS} rollouts, mean and 95 % interval over {SEEDS} seeds, where the chances of draws are given (partly as in runs, partly assumed: see the script) and nothing is learned.\n\n"
         f"{head}\n" + "\n".join(rows) + "\n"
     )
 

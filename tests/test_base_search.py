@@ -34,8 +34,18 @@ def test_after_a_search_in_vain_base_policy_and_policy_take_turns() -> None:
     assert asked == [False, True, False, True]
     assert not selector.review("p1", FAILED).base  # another cluster
     selector.tell("p16", [0.0] * 5 + [1.0])
+    assert selector._unlocked[0]
     selector._unlocked[:] = False  # else searches are for prompts that are not expected to succeed
     assert selector.review("p20", FAILED) == Review("more", 1, search=True, base=False)
+
+
+def test_after_a_success_prompts_that_go_on_failing_are_searched_by_the_policy_itself() -> None:
+    selector = dopr()
+    selector.tell("p0", [0.0] * 8)
+    assert selector.review("p4", FAILED).base
+    selector.tell("p16", [0.0] * 5 + [1.0])  # unlocks the cluster
+    assert not selector.review("p20", FAILED).search
+    assert selector.review("p20", [0.0] * 9) == Review("more", 1, search=True, base=False)
 
 
 def test_base_is_asked_for_in_searches_alone() -> None:
@@ -135,9 +145,8 @@ def test_draws_come_from_the_base_policy_and_all_else_from_the_policy(tmp_path: 
     drawn = seen["generated"][first:second]
     assert drawn[0] == pytest.approx(moved)  # as are the first two rollouts of a group
     assert drawn[1:] == [base] * 6  # then one at a time
-    assert seen["generated"][second:third] == pytest.approx(
-        [moved] * 3
-    )  # two searches in vain: it ends at half the cap
+    # After two searches in vain it ends at half the cap.
+    assert seen["generated"][second:third] == pytest.approx([moved] * 3)
     events = read_events(tmp_path / "out")
     assert [e["picks"][0]["from_base"] for e in events if e["kind"] == "round"] == [0, 6, 0]
 

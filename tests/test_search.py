@@ -277,13 +277,16 @@ def test_the_trainer_draws_no_failed_completion_again(tmp_path: Path, search: bo
     pytest.importorskip("trl", reason="TRL is not installed")
 
     t, groups = searching(
-        tmp_path, lambda _: 0.0, dopr_options={"search": search, "search_depth": 1}, dopr_wrong_cap=24, max_steps=3,
+        tmp_path, lambda _: 0.0, dopr_options={"search": search, "search_depth": 1}, dopr_wrong_cap=24, max_steps=8,
         temperature=0.02, max_completion_length=2,
     )  # fmt: skip
     t.train()
-    assert [[len(chunk) for chunk in group] for group in groups] == [
-        [2, *([1] * 22 if search else [2] * 11)]
-    ] * 3  # three clusters
+    lengths = [sum(map(len, group)) for group in groups]
+    assert lengths[:3] == [24] * 3  # three clusters
+    assert all(12 <= n <= 24 if search else n == 24 for n in lengths)  # searches in vain make later ones shorter
+    each = 1 if search else 2
+    assert [[len(chunk) for chunk in group] for group in groups] == [[2, *[each] * ((n - 2) // each)] for n in lengths]
+    assert len(groups) == 8
     repeats = sum(
         len(set(chain.from_iterable(group[:i])) & set(group[i])) for group in groups for i in range(len(group))
     )

@@ -46,7 +46,7 @@ def introduction(store: Mapping[str, Any], missing: str) -> list[str]:
         "Made by `python benchmarks/drawn_worlds/run.py`; do not edit. Raw runs: [drawn_worlds.json](drawn_worlds.json), "
         f"at commit {commits} (a plus: with changes not yet committed).", "",
         *([f"**Not complete yet**: {missing}.", ""] if missing else []),
-        f"The five worlds of the [suite](suite.md) were looked at while the rule was made. These {len(FAMILIES) * len(WORLDS)} were drawn after it was settled, by the first seed "
+        f"The five worlds of the [suite](suite.md) were looked at while the rule was made. These {len(FAMILIES) * len(WORLDS)} were drawn after it was settled (but for when searches are given up, which no run here was used for), by the first seed "
         f"({SEED}): {len(FAMILIES)} families of 25 skills with other words, right strategies and base rates, each with a base policy trained from nothing, and {len(WORLDS)} worlds a family, which hold 4 to 16 "
         "of its skills in random proportions, half of them the shared one, too (`benchmarks/drawn_worlds/draw.py`). "
         f"Base rates are even in log-odds. In the families {slips} of all answers have one digit wrong whatever the strategy, so wrong answers are many, and a policy has to become sure "

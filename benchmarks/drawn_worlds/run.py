@@ -1,6 +1,7 @@
-"""dopr and its controls where nothing was tuned: worlds and base policies drawn at random, after the rule was settled.
+"""dopr and its controls where nothing was tuned: worlds and base policies drawn at random.
 
     python benchmarks/drawn_worlds/run.py                what is missing, two runs at a time (half an hour on two cores)
+    python benchmarks/drawn_worlds/run.py --arm ARM --again    this arm's runs anew, in the place of the stored ones
     python benchmarks/drawn_worlds/run.py --summarise    only the page again, from docs/results/drawn_worlds.json
 
 Three families of skills with a policy each, four worlds a family (draw.py). Every arm has one setting for all of them: the one that the
@@ -99,7 +100,7 @@ def run_job(label: str, drawn: World, work: Path) -> dict[str, Any]:
     return {key: result[key] for key in ("seed", "curve", "informative", "entropy", "updates")} | {"commit": commit()}
 
 
-def run_missing(work: Path, only: list[str]) -> None:
+def run_missing(work: Path, only: list[str], again: bool) -> None:
     drawn = [world(number, index) for number in FAMILIES for index in WORLDS]
     for some in drawn:
         write_problems(some, work / some.name)
@@ -110,7 +111,7 @@ def run_missing(work: Path, only: list[str]) -> None:
             pool.submit(run_job, label, some, work): f"{some.name} | {label}"
             for some in drawn
             for label in only
-            if f"{some.name} | {label}" not in store
+            if again or f"{some.name} | {label}" not in store
         }
         for done in as_completed(runs):
             store[runs[done]] = done.result()
@@ -123,12 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "dopr" / "drawn_worlds")
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="run this one alone (repeatable)")
+    parser.add_argument("--again", action="store_true", help="run stored runs anew, as after a change of the rule")
     parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored runs")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     if not options.summarise:
         options.work.mkdir(parents=True, exist_ok=True)
-        run_missing(options.work, options.arm or list(ARMS))
+        run_missing(options.work, options.arm or list(ARMS), options.again)
     from page import write
 
     write(load_store())

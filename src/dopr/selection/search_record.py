@@ -94,7 +94,7 @@ class SearchRecord:
             draws: Failures before each draw that is left, in order; not empty.
         """
         found, drawn = self.draws.sum(axis=0).T
-        everywhere = (self.cap * max(1 / self.cap, self.usual) + found) / (self.cap + drawn)
+        everywhere = (max(1.0, self.cap * self.usual) + found) / (self.cap + drawn)
         own = self.draws[cluster]
         by_octave = (self.cap * everywhere + own[:, 0]) / (self.cap + own[:, 1])
         chances = by_octave[[octave(n, self.cap) for n in draws]]
