@@ -5,8 +5,7 @@
     python benchmarks/smollm2/compare.py multiples      least common multiples of two numbers up to 12
 
 One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
-docs/results/smollm2_TASK.{md,svg,json}; with --large, which adds batches of 64 x 8 (multiples: 32 x 8), to smollm2_TASK_large; with --fresh, on
-problem sets that the rule was not developed on, to smollm2_TASK_fresh. With --only, other arms' runs are those of that .json, so that
+docs/results/smollm2_TASK.{md,svg,json}; with --large, which adds batches of 64 x 8 (multiples: 32 x 8), to smollm2_TASK_large. With --only, other arms' runs are those of that .json, so that
 a changed rule needs its own runs alone; the page says which commit made each arm's. --tuning DIR takes the tuning of another `dopr compare` of these arms, if the same rates win.
 """
 
@@ -30,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from suite import ROOT, commit
 
 TARGET = ROOT / "docs" / "results"
-FRESH = 100  # no version of the rule was looked at on this seed or those after it
 LENGTH = 5  # tokens of the longest completion
 #: task: problems, what it is, and the prompt: an answer must be short enough for a base rate above zero
 TASKS = {
@@ -131,9 +129,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--large", action="store_true", help="large batches, too, on a page of its own")
-    parser.add_argument(
-        "--fresh", action="store_true", help=f"problem sets that nothing was developed on: seeds from {FRESH} on"
-    )
     parser.add_argument("--only", action="append", choices=[*ARMS, "large"], help="run this arm alone (repeatable)")
     parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored results")
     parser.add_argument(
@@ -141,11 +136,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     about = TASKS[options.task][1]
-    name = f"smollm2_{options.task}" + "_large" * options.large + "_fresh" * options.fresh
-    first = FRESH if options.fresh else 0
+    name = f"smollm2_{options.task}" + "_large" * options.large
     kept = TARGET / f"{name}.json"
     # A new page of the same seeds begins with the other's arms.
-    stored = kept if kept.exists() or options.fresh else TARGET / f"smollm2_{options.task}.json"
+    stored = kept if kept.exists() else TARGET / f"smollm2_{options.task}.json"
     if options.summarise or options.tuning:
         results = json.loads(kept.read_text())
         if options.tuning:
@@ -155,16 +149,14 @@ def main() -> None:
     work = options.work or Path.home() / ".cache" / "dopr" / name
     large = LARGE[options.task]
     arms = [large if arm == "large" else arm for arm in options.only or ARMS + [large] * options.large]
-    command = [sys.executable, "-m", "dopr", *arguments(options.task, arms, options.seeds, str(work), first)]
+    command = [sys.executable, "-m", "dopr", *arguments(options.task, arms, options.seeds, str(work))]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=True)
     new = json.loads((work / "results.json").read_text())
     new["meta"]["commits"] = dict.fromkeys(new["runs"], commit())
     results = merged(json.loads(stored.read_text()) if options.only and stored.exists() else {}, new)
-    results["meta"]["command"] = shlex.join(
-        ["dopr", *arguments(options.task, results["runs"], options.seeds, "DIR", first)]
-    )
-    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}{' --fresh' * options.fresh}`, arm by arm "
+    results["meta"]["command"] = shlex.join(["dopr", *arguments(options.task, results["runs"], options.seeds, "DIR")])
+    made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}`, arm by arm "
     made += "at the commits " + ", ".join(f"{made_by} ({arm})" for arm, made_by in results["meta"]["commits"].items())
     if len(results["meta"]["commits"]) < len(results["runs"]):
         made += ", others as an earlier version of this page has them"

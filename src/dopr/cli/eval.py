@@ -70,11 +70,11 @@ def run_command(settings: EvalSettings) -> None:
 
 
 #: What --run leaves to be chosen; all else is as the run evaluated itself.
-_BESIDE_RUN = ("run", "k", "output", "dtype", "device", "backend", "reward_timeout")
+_BESIDE_RUN = ("run", "temperature", "k", "output", "dtype", "device", "backend", "reward_timeout")
 
 
 def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
-    """The final checkpoint of a run on the run's own held-out problems, drawn as the run drew them."""
+    """The final checkpoint of a run on the run's own held-out problems, drawn as the run drew them or at another temperature."""
     plain = EvalSettings()
     ignored = [
         f.name
@@ -102,6 +102,9 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     preflight(prepared.rewards, prepared.held_out, timeout=settings.reward_timeout)
     stored = resolved["sampling"]
     sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling) if f.name in stored})
+    if settings.temperature is not None:
+        samples = 1 if settings.temperature == 0 else sampling.n
+        sampling = replace(sampling, temperature=settings.temperature, n=samples)
     tries(settings.k or None, sampling.n)
     checkpoint = f"{run}/checkpoints/final"
     if settings.output:
