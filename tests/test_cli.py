@@ -84,6 +84,17 @@ def test_eval_reproduces_the_run_and_transformers_loads_its_policy(run: tuple[Pa
     after = json.loads((directory / "summary.json").read_text())["after"]
     assert measured["estimate"] == after["accuracy"]
     assert f"{after['accuracy']:.1%}" in text
+    # The same problems decoded greedily: each id once, no draws.
+    text = dopr("eval", "--run", str(directory), "--temperature", "0", "--output", str(tmp_path / "greedy"))
+    greedy = json.loads((tmp_path / "greedy" / "evaluation.json").read_text())
+    assert list(greedy["metrics"]) == ["greedy"]
+    assert greedy["problems"] == after["n"]
+    assert f"{greedy['metrics']['greedy']['estimate']:.1%}" in text
+    ids = [
+        [json.loads(line)["id"] for line in (tmp_path / name / "completions.jsonl").read_text().splitlines()]
+        for name in ("eval", "greedy")
+    ]
+    assert ids[0] == ids[1]
     code = (
         "import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; p = sys.argv[1];"
         "m = M.from_pretrained(p); t = T.from_pretrained(p);"

@@ -3,8 +3,8 @@
     python benchmarks/smollm2/fresh.py sums --seeds 5           then the same with multiples; --summarise makes the page again
 
 dopr, its random control, one random prompt, batches of 8 x 8 and DAPO's filter, all with 240 rollouts and with the rates that the pages of
-compare.py chose for them on another seed. Sampling at temperature 1 rewards a policy for being sure of what it would have answered anyway, so
-every policy is also decoded greedily, beside the base policy on the same problems: what is above the base policy's greedy decoding was learned.
+compare.py chose for them on another seed. Sampling at temperature 1 rewards a policy for being surer of what it would have answered anyway, so
+policies are also decoded greedily, before and after: what is above the base policy's greedy decoding was learned.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,9 @@ import numpy as np
 from compare import ARMS, RANDOM, TARGET, TASKS, arguments
 from suite import ROOT, commit
 
-from dopr.compare.arms import Job
 from dopr.compare.page import percent
-from dopr.compare.results import CURVE, RunResult, mean_over, summarise, verdict
-from dopr.config import TrainSettings
-from dopr.metrics import Interval, over_seeds
+from dopr.compare.results import CURVE, RunResult, summarise, verdict
+from dopr.metrics import Interval
 
 FIRST = 200  # seeds from here on; no version of the rule was looked at on them
 NAME = "smollm2_fresh"
@@ -39,7 +36,6 @@ SAYS = {
     "uniform+prompts_per_round=8": "batch GRPO 8 x 8",
     "dapo+prompts_per_round=8": "DAPO's filter 8 x 8",
 }
-BASE = "base policy"
 
 
 def rates(task: str) -> dict[str, float]:
@@ -48,84 +44,44 @@ def rates(task: str) -> dict[str, float]:
     return {arm.partition("+budget=")[0]: float(stored[arm]["rate"]) for arm in ARMS if arm in stored}
 
 
-def greedy(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> dict[str, bool]:
-    """Which held-out problems a policy decodes right, by id; measured once."""
-    if not (folder / "evaluation.json").exists():
-        command = [sys.executable, "-m", "dopr", "eval", *arguments, "--temperature", "0", "--output", str(folder)]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    threshold = json.loads((folder / "evaluation.json").read_text())["threshold"]
-    rows = [json.loads(line) for line in (folder / "completions.jsonl").read_text().splitlines()]
-    return {row["id"]: (row["rewards"][0] or 0) >= threshold for row in rows}
-
-
 def measure(task: str, seeds: int, work: Path) -> dict[str, Any]:
-    """Train and evaluate all arms; what is there already is not made again."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    """All arms on all seeds; a comparison that was stopped goes on where it stopped."""
     chosen = rates(task)
     names = {arm: f"{arm}+learning_rate={rate:g}" for arm, rate in chosen.items()}
-    command = [
-        *arguments(task, names.values(), seeds, str(work), FIRST),
-        "--keep-policies",
-        "--reference",
-        names[REFERENCE],
-    ]
+    command = [*arguments(task, names.values(), seeds, str(work), FIRST), "--reference", names[REFERENCE]]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-m", "dopr", *command], env=environment, check=True)
-    found = json.loads((work / "results.json").read_text())
-    runs = {arm: found["runs"][name] for arm, name in names.items()}
-    base = []
-    for seed in range(FIRST, FIRST + seeds):
-        right: dict[str, bool] = {}
-        for arm, rate in chosen.items():
-            job = Job(arm=names[arm], rate=rate, seed=seed, tuning=False, settings=TrainSettings())
-            directory = work / "runs" / job.slug
-            right = greedy(["--run", str(directory)], work / "greedy" / job.slug, environment)
-            shutil.rmtree(directory / "checkpoints", ignore_errors=True)  # half a gigabyte each
-            next(run for run in runs[arm] if run["seed"] == seed)["greedy"] = [int(ok) for ok in right.values()]
-        data, _, template = TASKS[task]
-        given = ["--model", "smollm2-135m", "--data", data, "--template", template, "--no-chat", "--reward", "number"]
-        given += ["--max-completion-length", "5", "--size", "64", "--split", "test", "--seed", str(seed)]
-        before = greedy(given, work / "greedy" / f"base-{seed}", environment)
-        if before.keys() != right.keys():
-            raise SystemExit(f"The base policy was not evaluated on the problems held out of seed {seed}.")
-        base.append({"seed": seed, "greedy": [int(before[identity]) for identity in right]})
-    return {"commit": commit(), "seeds": seeds, "rates": chosen, "runs": runs, "base": base}
+    found = json.loads((work / "results.json").read_text())["runs"]
+    return {"commit": commit(), "rates": chosen, "runs": {arm: found[name] for arm, name in names.items()}}
 
 
 def rows_of(results: Mapping[str, Any]) -> list[str]:
     """The table of one family of problems."""
     runs = {arm: [RunResult.from_dict(run) for run in rows] for arm, rows in results["runs"].items()}
     summary = summarise(runs, reference=REFERENCE, unequal=True)
-    decoded = {arm: [np.asarray(run["greedy"], float) for run in rows] for arm, rows in results["runs"].items()}
-    base = [np.asarray(run["greedy"], float) for run in results["base"]]
     equal = summary["equal"]
     head = ["policy", "rate", "temperature 1", "by seed", f"minus one random prompt at {equal['rollouts']:.0f} rollouts",
             f"at {equal['tokens']:,.0f} tokens", "greedy", "minus the base policy's greedy", "seconds"]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     accuracy, seconds = CURVE.index("accuracy"), CURVE.index("seconds")
     start = [run.curve[0, accuracy] for run in runs[REFERENCE]]
-    cells = [BASE, "", f"{np.mean(start):.1%}", ", ".join(f"{one:.0%}" for one in start), "", ""]
-    lines.append(f"| {' | '.join([*cells, percent(plain(mean_over(base))), '', ''])} |")
-    for arm in SAYS:
-        if arm not in runs:
-            continue
+    before = [run.greedy[0].mean() for run in runs[REFERENCE] if run.greedy is not None]
+    base = ["base policy", "", f"{np.mean(start):.1%}", ", ".join(f"{one:.0%}" for one in start), "", ""]
+    lines.append(f"| {' | '.join([*base, f'{np.mean(before):.1%}', '', ''])} |")
+    for arm in (name for name in SAYS if name in runs):
         row = summary["arms"][arm]
         against = [
             "" if arm == REFERENCE else f"{percent(at['difference'], '+')}, {at['verdict']}"
             for at in (row["equal"]["rollouts"], row["equal"]["tokens"])
         ]
-        above = over_seeds([mine.mean() - theirs.mean() for mine, theirs in zip(decoded[arm], base, strict=True)])
+        gain = row["greedy"]["gain"]
         cells = [
             SAYS[arm], f"{results['rates'][arm]:g}", percent(row["final"]), ", ".join(f"{run.correct.mean():.0%}" for run in runs[arm]),
-            *against, percent(plain(mean_over(decoded[arm]))), f"{percent(plain(above), '+')}, {verdict(above)}",
+            *against, percent(row["greedy"]["after"]), f"{percent(gain, '+')}, {verdict(Interval(**gain))}",
             f"{np.median([run.curve[-1, seconds] for run in runs[arm]]):,.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def plain(interval: Interval) -> dict[str, float]:
-    """For ``percent``."""
-    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
@@ -137,8 +93,9 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
         "*Greedy*: the likeliest answer. A policy gains at temperature 1 by being surer of what it would have answered anyway; what is above the base policy's own greedy decoding, on the same problems, is more than that.",
     ]  # fmt: skip
     for task, results in stored.items():
-        first = results["base"][0]["seed"]
-        made = f"`--seeds {results['seeds']}` (seeds {first} to {first + results['seeds'] - 1}) at commit {results['commit']}; {len(results['base'][0]['greedy'])} held-out problems in the first."
+        runs = results["runs"][REFERENCE]
+        problems = ", ".join(str(len(run["correct"])) for run in runs)
+        made = f"Seeds {runs[0]['seed']} to {runs[-1]['seed']} at commit {results['commit']}, held-out problems: {problems}."
         lines += ["", f"## {TASKS[task][1]}", "", made, "", *rows_of(results)]
     return "\n".join(lines) + "\n"
 

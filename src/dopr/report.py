@@ -115,6 +115,9 @@ def _tiles(run: RunRecord) -> str:
 def _results(run: RunRecord) -> str:
     before, after = _ends(run)
     rows = [("accuracy before", with_interval(before)), ("accuracy after", with_interval(after))]
+    for when, end in (("before", before), ("after", after)):
+        if isinstance(decoded := end.get("greedy"), Mapping):
+            rows.append((f"greedy decoding {when}", with_interval(decoded)))
     difference = run.summary.get("difference")
     if isinstance(difference, Mapping):
         points = {name: 100 * x for name in difference if (x := number(difference[name])) is not None}

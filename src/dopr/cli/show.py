@@ -88,6 +88,9 @@ def train_table(summary: dict[str, Any]) -> Table:
             _of(baseline, "before", "{:.1%}"),
         )
         row("accuracy after", interval_text(summary["after"]), _of(end, "accuracy", "{:.1%}"))
+        for when in ("before", "after"):
+            if decoded := summary[when].get("greedy"):
+                row(f"greedy decoding {when}", interval_text(decoded))
     row("rollouts", f"{spent['rollouts']:,}", _of(end, "rollouts", "{:,.0f}"))
     row("tokens generated", f"{spent['tokens']:,}", _of(end, "tokens", "{:,.0f}"))
     row("seconds of training", f"{spent['seconds']:,.0f}", _of(end, "seconds", "{:,.0f}"))

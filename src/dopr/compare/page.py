@@ -80,6 +80,8 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
         f"tokens to {goals[-1]:.0%}",
         f"seconds to {goals[-1]:.0%}",
     ]
+    decoded = any(row.get("greedy") for row in summary["arms"].values())
+    head += ["greedy decoding (its gain)"] * decoded
     head += [
         f"at {summary['equal']['tokens']:,.0f} tokens",
         "worst skill",
@@ -102,6 +104,7 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
             cell(name), percent(row["final"]), "" if name == reference else percent(difference, "+"), verdict,
             *(number(at["rollouts"]) for at in row["to_target"]),
             number(row["to_target"][-1]["tokens"]), number(row["to_target"][-1]["seconds"]),
+            *[_greedy(row.get("greedy"))] * decoded,
             at_tokens, "" if row["worst_skill"] is None else f"{row['worst_skill']:.0%}",
             f"{row['informative']:.0%}", "" if row["entropy"] is None else f"{row['entropy']:.2f}",
             f"{row['updates']:,.0f}", f"{rate['rate']:g}{' (edge)' if rate['edge'] else ''}{chosen}",
@@ -110,6 +113,11 @@ def markdown(summary: Mapping[str, Any], meta: Mapping[str, Any], figure: str | 
     if meta.get("left_out"):
         lines += ["", f"Left out, for lack of category or difficulty: {', '.join(meta['left_out'])}."]
     return "\n".join(lines) + "\n"
+
+
+def _greedy(row: Mapping[str, Any] | None) -> str:
+    """``79.2% (+12.0% [3.0, 21.0])``."""
+    return f"{row['after']['estimate']:.1%} ({percent(row['gain'], '+')})" if row else ""
 
 
 def draw(arms: Mapping[str, Sequence[RunResult]], reference: str, path: Path) -> None:

@@ -30,6 +30,8 @@ class RunResult:
         entropy: Mean token entropy in nats of the last tenth of the rounds; NaN if unknown.
         updates: Optimizer steps.
         select: Share of the rounds' time that choosing prompts took; NaN if unknown.
+        greedy: Whether each held-out problem is right by greedy decoding, before and after, shape (2, problems); ``None`` if
+            unknown, or if the evaluations are greedy anyway.
     """
 
     seed: int
@@ -39,6 +41,7 @@ class RunResult:
     entropy: float
     updates: int
     select: float = float("nan")
+    greedy: NDArray[np.bool_] | None = None
 
     def spent_at(self, target: float, column: str) -> float:
         """Spent in ``column`` at the first evaluation that reaches ``target``; infinity if none does."""
@@ -80,6 +83,7 @@ class RunResult:
             "informative": round(self.informative, 4),
             "entropy": None if np.isnan(self.entropy) else round(self.entropy, 4), "updates": self.updates,
             "select": None if np.isnan(self.select) else round(self.select, 5),
+            **({} if self.greedy is None else {"greedy": ["".join(map(str, row.astype(int))) for row in self.greedy]}),
         }  # fmt: skip
 
     @classmethod
@@ -89,9 +93,11 @@ class RunResult:
         older = len(CURVE) - curve.shape[1]  # results stored before a column was added
         curve = np.pad(curve, ((0, 0), (0, older)), constant_values=np.nan)
         entropy, select = (float("nan") if stored.get(k) is None else float(stored[k]) for k in ("entropy", "select"))
+        greedy = [[digit == "1" for digit in row] for row in stored.get("greedy", ())]
         return cls(
             seed=stored["seed"], curve=curve, correct=np.array(stored["correct"], np.float64),
             informative=stored["informative"], entropy=entropy, updates=stored["updates"], select=select,
+            greedy=np.array(greedy) if greedy else None,
         )  # fmt: skip
 
 
@@ -106,7 +112,8 @@ def read_result(directory: Path, seed: int) -> RunResult:
          min(e["by_skill"].values()) if e["by_skill"] else np.nan, e["spent"]["updates"]]
         for e in evaluations
     ]  # fmt: skip
-    last = evaluations[-1]
+    ends = evaluations[0], evaluations[-1]
+    last = ends[-1]
     seconds = rounds[-1]["spent"]["seconds"] if rounds else 0.0  # rounds with all their updates
     return RunResult(
         seed=seed,
@@ -116,6 +123,7 @@ def read_result(directory: Path, seed: int) -> RunResult:
         entropy=float(np.mean(late)) if late else float("nan"),
         updates=int(evaluations[-1]["spent"]["updates"]),
         select=sum(e["seconds"]["select"] for e in rounds) / seconds if seconds else float("nan"),
+        greedy=np.array([e["greedy"] for e in ends], bool) if all("greedy" in e for e in ends) else None,
     )
 
 
@@ -210,6 +218,7 @@ def summarise(
             "verdict": "reference" if name == reference else verdict(difference),
             "select": float(np.mean([r.select for r in results])),
             "worst_skill": None if np.isnan(worst).any() else float(np.mean(worst)),
+            "greedy": greedy_of(results),
             "informative": float(np.mean([r.informative for r in results])),
             "entropy": None
             if any(np.isnan(r.entropy) for r in results)
@@ -225,6 +234,17 @@ def summarise(
         "reference": reference, "targets": goals, "equal": least, "unequal": unequal, "start": start,
         "seeds": len(arms[reference]), "problems": len(arms[reference][0].correct), "arms": rows,
     }  # fmt: skip
+
+
+def greedy_of(results: Sequence[RunResult]) -> dict[str, Any] | None:
+    """Accuracy of greedy decoding after training, and its gain over the same before, by Student's t over seeds."""
+    decoded = [r.greedy for r in results if r.greedy is not None]
+    if len(decoded) < len(results):
+        return None
+    return {
+        "after": _plain(mean_over([after.astype(float) for _, after in decoded])),
+        "gain": _plain(over_seeds([after.mean() - before.mean() for before, after in decoded])),
+    }
 
 
 def _at_equal(

@@ -38,6 +38,7 @@ class RunCallback(TrainerCallback):
         budget: When to stop.
         evaluations: Evaluations spread evenly over the budget, before its end.
         measure: Evaluates the live policy; ``None`` = no held-out problems.
+        decode: Evaluates it by greedy decoding, too, before and after; ``None`` = ``measure`` does.
         target: Accuracy at which to stop; ``None`` = never.
         progress: Told after every update.
         save_minutes: Checkpoint when the last one is so old; 0 = never.
@@ -45,10 +46,11 @@ class RunCallback(TrainerCallback):
 
     def __init__(
         self, *, budget: Budget, evaluations: int, measure: Callable[[], Evaluation] | None,
-        target: float | None, progress: Progress, save_minutes: float = 0.0,
+        target: float | None, progress: Progress, save_minutes: float = 0.0, decode: Callable[[], Evaluation] | None = None,
     ) -> None:  # fmt: skip
         self.save_seconds = 60 * save_minutes
         self._saved = time.monotonic()
+        self.decode = decode
         self.budget, self.evaluations, self.measure, self.target, self.progress = (
             budget, evaluations, measure, target, progress,
         )  # fmt: skip
@@ -101,13 +103,16 @@ class RunCallback(TrainerCallback):
         """After every checkpoint."""
         self._saved = time.monotonic()
 
-    def evaluate(self, trainer: DoPRTrainer) -> Evaluation | None:
-        """Evaluate now, off the clock, and write the event."""
+    def evaluate(self, trainer: DoPRTrainer, *, end: bool = False) -> Evaluation | None:
+        """Evaluate now, off the clock, and write the event; at either ``end`` of the run by greedy decoding, too."""
         if self.measure is None:
             return None
         with trainer.stopwatch.paused():
             evaluation = self.measure()
+            decoded = self.decode() if end and self.decode else None
         event = eval_event(evaluation)
+        if decoded is not None:
+            event["greedy"] = [int(right) for right in decoded.correct[:, 0]]
         if trainer.events:
             trainer.events.write("eval", round=trainer.round, spent=trainer.spent.as_dict(), **event)
         return evaluation

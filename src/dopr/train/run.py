@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from dopr.config_layers import as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.generation import check_lengths, context_of, tokenize
-from dopr.metrics import avg_at_n, paired_difference
+from dopr.metrics import avg_at_n, paired_difference, proportion_interval
 from dopr.policy import load_policy
 from dopr.report import write_report
 from dopr.report_bounds import probe_summary
@@ -27,7 +28,7 @@ from dopr.runlog import CONFIG, EVENTS, SUMMARY, informative_share, read_config,
 from dopr.tasks.baselines import recorded_baseline
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
-from dopr.train.callbacks import SPENT, Progress, RunCallback, eval_event
+from dopr.train.callbacks import SPENT, Progress, RunCallback
 from dopr.train.checkpoint import differences, last_complete
 from dopr.train.measure import base_event, probe_of
 from dopr.train.metadata import category_features, metadata_of
@@ -102,9 +103,9 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
             reward.lenient = True  # it has passed the trial; from now on a bad answer costs only its own completion
     held_out = to_rows(prepared.held_out, **columns) if prepared.held_out else []
 
-    def measure() -> Evaluation:
+    def measure(how: Sampling = sampling) -> Evaluation:
         live = trainer.accelerator.unwrap_model(trainer.model)
-        return evaluate(live, tokenizer, held_out, scorer, sampling=sampling)
+        return evaluate(live, tokenizer, held_out, scorer, sampling=how)
 
     callback = RunCallback(
         budget=Budget.parse(settings.budget or (WORLD_BUDGET if is_world(settings) else DEFAULT_BUDGET)),
@@ -113,6 +114,8 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         target=settings.target,
         progress=progress,
         save_minutes=settings.save_minutes,
+        # Sampling rewards a policy for being surer of what it would have said anyway; greedy decoding does not.
+        decode=None if sampling.greedy else partial(measure, replace(sampling, n=1, temperature=0.0)),
     )
     rows = to_rows(prepared.problems, **columns)
     lengths = tokenize(tokenizer, [row["prompt"] for row in rows], settings.chat_option)
@@ -140,7 +143,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
         f"{len(prepared.problems)} problems, reward {' + '.join(prepared.reward_names)}, held out: {prepared.held_out_from}"
     )
     if checkpoint is None:
-        callback.evaluate(trainer)
+        callback.evaluate(trainer, end=True)
         if probe_rows and trainer.events:
             live = trainer.accelerator.unwrap_model(trainer.model)
             base = base_event(live, tokenizer, probe_rows, scorer, sampling, settings, trainer.num_generations)
@@ -153,7 +156,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     if main:  # before anything else can fail
         trainer.save_model(str(directory / CHECKPOINTS / FINAL))
         tokenizer.save_pretrained(directory / CHECKPOINTS / FINAL)
-    after = callback.evaluate(trainer)
+    after = callback.evaluate(trainer, end=True)
     if trainer.events:
         trainer.events.write("stop", round=trainer.round, reason=callback.reason)
     summary = _summary(prepared, trainer, callback, after, directory)
@@ -300,7 +303,7 @@ def _summary(
         "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}", "probe": probe_summary(events),
     }  # fmt: skip
     if after is not None:
-        summary |= {"before": _ends(evaluations[0]), "after": _ends(eval_event(after))}
+        summary |= {"before": _ends(evaluations[0]), "after": _ends(evaluations[-1])}
     if after is not None and len(first := _per_problem(evaluations[0])) == len(after.correct):
         rng = np.random.default_rng(prepared.settings.seed)
         difference = paired_difference(first, avg_at_n(after.correct), rng=rng)
@@ -314,4 +317,8 @@ def _per_problem(event: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _ends(event: dict[str, Any]) -> dict[str, Any]:
-    return {key: event[key] for key in ("accuracy", "low", "high", "n")}
+    ends = {key: event[key] for key in ("accuracy", "low", "high", "n")}
+    if "greedy" in event:
+        decoded = proportion_interval(sum(event["greedy"]), len(event["greedy"]))
+        ends["greedy"] = {"accuracy": decoded.estimate, "low": decoded.low, "high": decoded.high}
+    return ends

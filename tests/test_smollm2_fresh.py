@@ -1,0 +1,78 @@
+"""The page of benchmarks/smollm2/fresh.py: sampled and greedy accuracy, beside the base policy's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = ROOT / "benchmarks" / "smollm2"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.setattr(sys, "path", [str(PLACE), *sys.path])
+    spec = importlib.util.spec_from_file_location("smollm2_fresh", PLACE / "fresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def made(script: ModuleType) -> dict[str, Any]:
+    """Two seeds of ten problems: dopr samples better by 20 points than the reference; greedily it gains 30 points, the reference none."""
+
+    def run(seed: int, right: int, before: int, after: int) -> dict[str, Any]:
+        return {
+            "seed": seed, "correct": [1.0] * right + [0.0] * (10 - right), "informative": 0.5, "entropy": 0.5, "updates": 3,
+            "curve": [[0, 0, 0.0, 0.2, None, 0], [200, 1000, 9.0, right / 10, None, 3]],
+            "greedy": ["1" * n + "0" * (10 - n) for n in (before, after)],
+        }  # fmt: skip
+
+    runs = {
+        "dopr": [run(200, 7, 5, 8), run(201, 5, 3, 6)],
+        "random-one": [run(200, 5, 5, 5), run(201, 3, 3, 3)],
+    }
+    return {"sums": {"commit": "abc", "rates": {"dopr": 5e-6, "random-one": 1e-5}, "runs": runs}}
+
+
+def test_greedy_accuracy_stands_beside_the_base_policys_on_the_same_problems(script: ModuleType) -> None:
+    page = script.page(made(script))
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    head, base, dopr, one = rows
+    assert base[head.index("temperature 1")] == "20.0%"
+    assert base[head.index("greedy")] == "40.0%"
+    assert dopr[head.index("greedy")].startswith("70.0% [")
+    assert dopr[head.index("by seed")] == "70%, 50%"
+    assert dopr[head.index("minus the base policy's greedy")] == "+30.0% [+30.0, +30.0], better"
+    assert one[head.index("minus the base policy's greedy")] == "+0.0% [+0.0, +0.0], no difference shown"
+    at = head.index("minus one random prompt at 200 rollouts")
+    assert dopr[at].startswith("+20.0% [")
+    assert one[at] == one[at + 1] == ""
+    assert "Seeds 200 to 201 at commit abc, held-out problems: 10, 10." in page
+
+
+def test_rates_are_those_of_the_stored_pages_without_their_budgets(script: ModuleType) -> None:
+    stored = json.loads((ROOT / "docs" / "results" / "smollm2_sums.json").read_text())["meta"]["rates"]
+    found = script.rates("sums")
+    assert set(found) == set(script.SAYS)
+    assert found["random-one"] == stored["random-one+budget=rollouts=400"]["rate"]
+    assert found["dopr"] == stored["dopr"]["rate"]
+
+
+def test_the_stored_page_is_that_of_the_stored_results(script: ModuleType) -> None:
+    kept = ROOT / "docs" / "results"
+    stored = json.loads((kept / "smollm2_fresh.json").read_text())
+    assert (kept / "smollm2_fresh.md").read_text() == script.page(stored)
+    for results in stored.values():
+        for rows in zip(*results["runs"].values(), strict=True):
+            assert len({row["seed"] for row in rows}) == 1  # paired, and of one base policy on the same problems
+            assert len({row["greedy"][0] for row in rows}) == 1
