@@ -60,11 +60,18 @@ def test_train_leaves_a_complete_run_directory(run: tuple[Path, str]) -> None:
     assert summary["spent"]["rollouts"] == sum(p["rollouts"] for e in rounds for p in e["picks"])
     assert summary["status"] == "finished"
     assert summary["after"]["accuracy"] > summary["before"]["accuracy"] + 0.05
-    assert len(events(directory, "eval")) == 3
+    first, middle, last = events(directory, "eval")
+    assert "greedy" not in middle  # decoded at both ends alone
+    for event, end in ((first, summary["before"]), (last, summary["after"])):
+        assert len(event["greedy"]) == end["n"] == len(event["correct"])
+        assert end["greedy"]["accuracy"] == sum(event["greedy"]) / end["n"]
+        assert end["greedy"]["low"] < end["greedy"]["accuracy"] < end["greedy"]["high"]
+        assert f"{end['greedy']['accuracy']:.1%}" in text
     assert f"{summary['after']['accuracy']:.1%}" in text
     assert "report.html" in text
     page = (directory / "report.html").read_text()
     assert "<svg" in page
+    assert "greedy decoding after" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -89,7 +96,8 @@ def test_eval_reproduces_the_run_and_transformers_loads_its_policy(run: tuple[Pa
     greedy = json.loads((tmp_path / "greedy" / "evaluation.json").read_text())
     assert list(greedy["metrics"]) == ["greedy"]
     assert greedy["problems"] == after["n"]
-    assert f"{greedy['metrics']['greedy']['estimate']:.1%}" in text
+    assert greedy["metrics"]["greedy"]["estimate"] == after["greedy"]["accuracy"]
+    assert f"{after['greedy']['accuracy']:.1%}" in text
     ids = [
         [json.loads(line)["id"] for line in (tmp_path / name / "completions.jsonl").read_text().splitlines()]
         for name in ("eval", "greedy")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,32 @@ def test_the_page_says_no_difference_where_none_is_shown() -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_greedy_decoding_stands_on_the_page_with_its_gain() -> None:
+    def decoded(before: str, after: str) -> RunResult:
+        one = replace(run([0.2, 0.5]), greedy=np.array([[d == "1" for d in row] for row in (before, after)]))
+        again = RunResult.from_dict(one.as_dict())
+        assert again.greedy is not None
+        assert one.as_dict()["greedy"] == [before, after] == again.as_dict()["greedy"]
+        return again
+
+    arms = {"a": [decoded("1000", "1110"), decoded("1100", "1111")], "b": [run([0.2, 0.5])] * 2}
+    summary = summarise(arms, reference="b")
+    assert summary["arms"]["a"]["greedy"]["after"]["estimate"] == 0.875
+    assert summary["arms"]["a"]["greedy"]["gain"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
+    assert summary["arms"]["b"]["greedy"] is None  # of an older run, or evaluated greedily anyway
+    meta = {"command": "c", "budget": "b", "data": "d", "model": "m", "tuning": "t",
+            "rates": {name: {"rate": 1e-4, "edge": False, "grid": [1e-4]} for name in arms}}  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in markdown(summary, meta, None).splitlines()
+        if line.startswith("|")
+    ]
+    assert len({len(row) for row in rows}) == 1
+    cells = {row[0]: row[rows[0].index("greedy decoding (its gain)")] for row in rows[2:]}
+    assert cells == {"a": "87.5% (+50.0% [+50.0, +50.0])", "b": ""}
+    assert "greedy" not in markdown(summarise({"b": arms["b"]}, reference="b"), meta, None)
+
+
 # -- the command ---------------------------------------------------------------------------------------------------
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -308,6 +335,7 @@ def test_a_stopped_comparison_goes_on_and_ends_with_table_page_and_figure(tmp_pa
             assert read_result(directory, result["seed"]).as_dict() == result
             assert result["curve"][-1][0] >= 300
             assert len(result["correct"]) == 32
+            assert [len(row) for row in result["greedy"]] == [32, 32]
             assert not (directory / "checkpoints").exists()
     assert (tmp_path / "out" / "accuracy.svg").read_text().count("<svg") == 1
     assert "| dopr |" in (tmp_path / "out" / "results.md").read_text()

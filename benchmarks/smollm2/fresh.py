@@ -61,13 +61,12 @@ def rows_of(results: Mapping[str, Any]) -> list[str]:
     summary = summarise(runs, reference=REFERENCE, unequal=True)
     equal = summary["equal"]
     head = ["policy", "rate", "temperature 1", "by seed", f"minus one random prompt at {equal['rollouts']:.0f} rollouts",
-            f"at {equal['tokens']:,.0f} tokens", "greedy", "minus the base policy's greedy", "seconds"]  # fmt: skip
+            f"at {equal['tokens']:,.0f} tokens", "greedy", "minus the base policy's greedy"]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    accuracy, seconds = CURVE.index("accuracy"), CURVE.index("seconds")
-    start = [run.curve[0, accuracy] for run in runs[REFERENCE]]
+    start = [run.curve[0, CURVE.index("accuracy")] for run in runs[REFERENCE]]
     before = [run.greedy[0].mean() for run in runs[REFERENCE] if run.greedy is not None]
     base = ["base policy", "", f"{np.mean(start):.1%}", ", ".join(f"{one:.0%}" for one in start), "", ""]
-    lines.append(f"| {' | '.join([*base, f'{np.mean(before):.1%}', '', ''])} |")
+    lines.append(f"| {' | '.join([*base, f'{np.mean(before):.1%}', ''])} |")
     for arm in (name for name in SAYS if name in runs):
         row = summary["arms"][arm]
         against = [
@@ -78,7 +77,6 @@ def rows_of(results: Mapping[str, Any]) -> list[str]:
         cells = [
             SAYS[arm], f"{results['rates'][arm]:g}", percent(row["final"]), ", ".join(f"{run.correct.mean():.0%}" for run in runs[arm]),
             *against, percent(row["greedy"]["after"]), f"{percent(gain, '+')}, {verdict(Interval(**gain))}",
-            f"{np.median([run.curve[-1, seconds] for run in runs[arm]]):,.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
