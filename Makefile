@@ -24,6 +24,7 @@ docs: .venv/ready
 	$(BIN)/python benchmarks/bounds_of_runs.py --summarise
 	$(BIN)/python benchmarks/few_instances.py --summarise
 	for page in sums "sums --large" multiples; do $(BIN)/python benchmarks/smollm2/compare.py $$page --summarise || exit 1; done
+	$(BIN)/python benchmarks/smollm2/fresh.py --summarise
 	$(BIN)/python benchmarks/drawn_worlds/run.py --summarise
 	$(BIN)/python benchmarks/readme.py
 

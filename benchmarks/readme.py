@@ -8,29 +8,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
 
 import numpy as np
 from suite import BATCH, ONE, OURS, ROOT, TUNED, Results, load
 from suite_numbers import ratio_to, spent, target_of
 
-from dopr.compare.page import number
-from dopr.compare.results import mean_over, spent_interval
+from dopr.compare.page import number, percent
+from dopr.compare.results import CURVE, RunResult, mean_over, spent_interval, summarise
 from dopr.compare.scores import Ratio
 from dopr.tasks.worlds import WORLD_NAMES
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
-#: Pages of SmolLM2, and the names of their arms, in the table's order.
+#: Families of problems for SmolLM2, and the names of the arms, in the table's order.
 SMOLLM2 = {"sums": "single-digit sums", "multiples": "least common multiples"}
+ONE_PROMPT = "random-one"
 NAMES = {
     "dopr": "**dopr**",
     "dopr+option.random=true": "dopr, but prompts at random",
-    "random-one+budget=rollouts=400": "one random prompt",
-    "uniform+prompts_per_round=8+budget=rollouts=512": "batch GRPO 8 x 8",
-    "dapo+prompts_per_round=8+budget=rollouts=512": "DAPO's filter 8 x 8",
-    "uniform+prompts_per_round=32+micro_batch=64+budget=rollouts=1536": "batch GRPO 32 x 8",
-    "uniform+prompts_per_round=64+micro_batch=64+budget=rollouts=3072": "batch GRPO 64 x 8",
+    ONE_PROMPT: "one random prompt",
+    "uniform+prompts_per_round=8": "batch GRPO 8 x 8",
+    "dapo+prompts_per_round=8": "DAPO's filter 8 x 8",
 }
 
 
@@ -65,19 +63,36 @@ def suite_table(results: Results) -> list[str]:
 
 
 def smollm2_table() -> list[str]:
-    """Every arm on every family of problems, on the seeds of its page; batch GRPO 64 x 8 has fewer."""
-    rows = ["| problems | arm | rollouts | final accuracy | by seed |", "|---|---|---|---|---|"]
-    for task, what in SMOLLM2.items():
-        large = RESULTS / f"smollm2_{task}_large.json"
-        stored = json.loads((RESULTS / f"smollm2_{task}.json").read_text())
-        runs: dict[str, list[dict[str, Any]]] = json.loads(large.read_text())["runs"] if large.exists() else {}
-        runs |= stored["runs"]  # more seeds than the costly arm has
-        for arm in sorted(runs, key=list(NAMES).index):
-            every = [np.asarray(run["correct"], float) for run in runs[arm]]
-            final, spent_ = mean_over(every), np.mean([run["curve"][-1][0] for run in runs[arm]])
-            by_seed = ", ".join(f"{run.mean():.0%}" for run in every)
+    """Every arm on every family of problems, on problem sets that the rule was not developed on."""
+    head = [
+        "problems",
+        "policy",
+        "accuracy",
+        "by seed",
+        "minus one random prompt",
+        "greedy",
+        "minus the base policy's greedy",
+    ]
+    rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for task, stored in json.loads((RESULTS / "smollm2_fresh.json").read_text()).items():
+        runs = {arm: [RunResult.from_dict(run) for run in of] for arm, of in stored["runs"].items()}
+        summary = summarise(runs, reference=ONE_PROMPT, unequal=True)
+        base = [
+            (run.curve[0, CURVE.index("accuracy")], run.greedy[0].mean())
+            for run in runs[ONE_PROMPT]
+            if run.greedy is not None
+        ]
+        start, decoded = (f"{np.mean(column):.1%}" for column in zip(*base, strict=True))
+        rows.append(
+            f"| {SMOLLM2[task]} | base policy | {start} | {', '.join(f'{one:.0%}' for one, _ in base)} | | {decoded} | |"
+        )
+        for arm in (name for name in NAMES if name in runs):
+            row = summary["arms"][arm]
+            against = "" if arm == ONE_PROMPT else percent(row["equal"]["rollouts"]["difference"], "+")
+            by_seed = ", ".join(f"{run.correct.mean():.0%}" for run in runs[arm])
+            cells = [SMOLLM2[task], NAMES[arm], percent(row["final"]), by_seed, against]
             rows.append(
-                f"| {what} | {NAMES[arm]} | {spent_:,.0f} | {final.estimate:.1%} [{final.low:.0%}, {final.high:.0%}] | {by_seed} |"
+                f"| {' | '.join([*cells, percent(row['greedy']['after']), percent(row['greedy']['gain'], '+')])} |"
             )
     return rows
 

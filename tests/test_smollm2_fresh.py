@@ -41,7 +41,8 @@ def made(script: ModuleType) -> dict[str, Any]:
         "dopr": [run(200, 7, 5, 8), run(201, 5, 3, 6)],
         "random-one": [run(200, 5, 5, 5), run(201, 3, 3, 3)],
     }
-    return {"sums": {"commit": "abc", "rates": {"dopr": 5e-6, "random-one": 1e-5}, "runs": runs}}
+    golds = [[str(n) for n in range(10)], [*map(str, range(8)), "-1", "-2"]]
+    return {"sums": {"commit": "abc", "rates": {"dopr": 5e-6, "random-one": 1e-5}, "golds": golds, "runs": runs}}
 
 
 def test_greedy_accuracy_stands_beside_the_base_policys_on_the_same_problems(script: ModuleType) -> None:
@@ -60,6 +61,19 @@ def test_greedy_accuracy_stands_beside_the_base_policys_on_the_same_problems(scr
     assert "Seeds 200 to 201 at commit abc, held-out problems: 10, 10." in page
 
 
+def test_answers_below_zero_stand_apart_where_every_set_has_some(script: ModuleType) -> None:
+    results = made(script)["sums"]
+    assert script.below_zero(results) == []  # the first set has none
+    results["golds"] = [[*map(str, range(7)), "-1", "-2", "-3"], [*map(str, range(6)), "-1", "-2", "-3", "-4"]]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in script.below_zero(results) if line.startswith("| ")]
+    assert rows[1] == ["base policy", "", "", "", "0%", "0%, 0%", "60.7%"]  # 5 of 7 and 3 of 6 others
+    # Right are the first so many: of dopr's 7 and 5 none below zero; decoded 8 and 6, so one of three and none of four.
+    assert rows[2][1:3] == ["0%", "0%, 0%"]
+    assert rows[2][4:] == ["17%", "33%, 0%", "100.0%"]
+    assert rows[2][3].endswith("no difference shown")
+    assert rows[3] == ["one random prompt", "0%", "0%, 0%", "", "0%", "0%, 0%", "60.7%"]
+
+
 def test_rates_are_those_of_the_stored_pages_without_their_budgets(script: ModuleType) -> None:
     stored = json.loads((ROOT / "docs" / "results" / "smollm2_sums.json").read_text())["meta"]["rates"]
     found = script.rates("sums")
@@ -73,6 +87,7 @@ def test_the_stored_page_is_that_of_the_stored_results(script: ModuleType) -> No
     stored = json.loads((kept / "smollm2_fresh.json").read_text())
     assert (kept / "smollm2_fresh.md").read_text() == script.page(stored)
     for results in stored.values():
+        assert [len(golds) for golds in results["golds"]] == [len(run["correct"]) for run in results["runs"]["dopr"]]
         for rows in zip(*results["runs"].values(), strict=True):
             assert len({row["seed"] for row in rows}) == 1  # paired, and of one base policy on the same problems
             assert len({row["greedy"][0] for row in rows}) == 1

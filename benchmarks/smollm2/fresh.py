@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from suite import ROOT, commit
 
 from dopr.compare.page import percent
 from dopr.compare.results import CURVE, RunResult, summarise, verdict
-from dopr.metrics import Interval
+from dopr.config import TrainSettings
+from dopr.config_layers import build
+from dopr.metrics import Interval, over_seeds
+from dopr.train.prepare import prepare
 
 FIRST = 200  # seeds from here on; no version of the rule was looked at on them
 NAME = "smollm2_fresh"
@@ -52,7 +55,16 @@ def measure(task: str, seeds: int, work: Path) -> dict[str, Any]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-m", "dopr", *command], env=environment, check=True)
     found = json.loads((work / "results.json").read_text())["runs"]
-    return {"commit": commit(), "rates": chosen, "runs": {arm: found[name] for arm, name in names.items()}}
+    golds = {seed: golds_of(work, seed) for seed in range(FIRST, FIRST + seeds)}
+    runs = {arm: found[name] for arm, name in names.items()}
+    return {"commit": commit(), "rates": chosen, "golds": list(golds.values()), "runs": runs}
+
+
+def golds_of(work: Path, seed: int) -> list[str]:
+    """Right answers of the problems that were held out of a seed's runs, in the order of their results."""
+    config = next((work / "runs").glob(f"*--seed{seed}/config.json"))
+    prepared = prepare(build(TrainSettings, json.loads(config.read_text())["settings"]))
+    return [str(problem.answer) for problem in prepared.held_out]
 
 
 def rows_of(results: Mapping[str, Any]) -> list[str]:
@@ -82,11 +94,53 @@ def rows_of(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def below_zero(results: Mapping[str, Any]) -> list[str]:
+    """The table of the problems whose answer is below zero, where there are any: the base policy hardly knows the sign."""
+    which = [np.array([gold.startswith("-") for gold in golds]) for golds in results["golds"]]
+    if not all(mask.any() for mask in which):
+        return []
+    runs = {arm: [RunResult.from_dict(run) for run in rows] for arm, rows in results["runs"].items()}
+
+    def shares(arm: str, end: int) -> tuple[list[float], list[float], list[float]]:
+        """By seed: sampled after training on answers below zero; decoded there and on the others, before (end 0) or after (1)."""
+        sampled, below, above = [], [], []
+        for run, mask in zip(runs[arm], which, strict=True):
+            decoded = np.asarray(run.greedy)[end]
+            sampled.append(float(run.correct[mask].mean()))
+            below.append(float(decoded[mask].mean()))
+            above.append(float(decoded[~mask].mean()))
+        return sampled, below, above
+
+    lines = ["", f"On the {', '.join(str(int(mask.sum())) for mask in which)} held-out problems with answers below zero, and on the others:", "",
+             "| policy | below zero, temperature 1 | by seed | minus one random prompt | below zero, greedy | by seed | others, greedy |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    _, below, above = shares(REFERENCE, 0)
+    lines.append(f"| base policy | | | | {np.mean(below):.0%} | {by_seed(below)} | {np.mean(above):.1%} |")
+    theirs = np.array(shares(REFERENCE, 1)[0])
+    for arm in (name for name in SAYS if name in runs):
+        sampled, below, above = shares(arm, 1)
+        ahead = over_seeds(np.array(sampled) - theirs)
+        against = "" if arm == REFERENCE else f"{percent(plain(ahead), '+')}, {verdict(ahead)}"
+        lines.append(
+            f"| {SAYS[arm]} | {np.mean(sampled):.0%} | {by_seed(sampled)} | {against} | {np.mean(below):.0%} | {by_seed(below)} | {np.mean(above):.1%} |"
+        )
+    return lines
+
+
+def by_seed(shares: Sequence[float]) -> str:
+    """``20%, 31%``."""
+    return ", ".join(f"{share:.0%}" for share in shares)
+
+
+def plain(interval: Interval) -> dict[str, float]:
+    """For ``percent``."""
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+
+
 def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
     """All families of problems that were measured."""
     lines = [
         "# SmolLM2-135M on problem sets that the rule was not developed on", "",
-        "Made by `python benchmarks/smollm2/fresh.py TASK`; do not edit. Policies of 240 rollouts of five tokens at most, at the learning rates that the pages of `compare.py` chose for each arm on another seed. "
+        "Made by `python benchmarks/smollm2/fresh.py TASK`; do not edit. Policies of 240 rollouts of five tokens at most (whole batches: up to 320), at the learning rates that the pages of `compare.py` chose for each arm on another seed. "
         "Intervals of accuracies are 95 % bootstrap over seeds and problems, those of differences Student's t over seeds, at equal rollouts and at equal tokens on interpolated curves.", "",
         "*Greedy*: the likeliest answer. A policy gains at temperature 1 by being surer of what it would have answered anyway; what is above the base policy's own greedy decoding, on the same problems, is more than that.",
     ]  # fmt: skip
@@ -94,7 +148,7 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
         runs = results["runs"][REFERENCE]
         problems = ", ".join(str(len(run["correct"])) for run in runs)
         made = f"Seeds {runs[0]['seed']} to {runs[-1]['seed']} at commit {results['commit']}, held-out problems: {problems}."
-        lines += ["", f"## {TASKS[task][1]}", "", made, "", *rows_of(results)]
+        lines += ["", f"## {TASKS[task][1]}", "", made, "", *rows_of(results), *below_zero(results)]
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +165,10 @@ def main() -> None:
         if options.task is None:
             parser.error("which family of problems? " + ", ".join(TASKS))
         work = options.work or Path.home() / ".cache" / "dopr" / f"{NAME}_{options.task}"
-        stored[options.task] = measure(options.task, options.seeds, work.resolve())
+        before, now = stored.get(options.task), measure(options.task, options.seeds, work.resolve())
+        if before and before["runs"] == now["runs"]:  # a page made again does not make its runs of another commit
+            now["commit"] = before["commit"]
+        stored[options.task] = now
         stored = {task: stored[task] for task in TASKS if task in stored}
         kept.write_text(json.dumps(stored) + "\n")
     (TARGET / f"{NAME}.md").write_text(page(stored))
