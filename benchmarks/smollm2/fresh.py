@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def rows_of(results: Mapping[str, Any]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     start = [run.curve[0, CURVE.index("accuracy")] for run in runs[REFERENCE]]
     before = [run.greedy[0].mean() for run in runs[REFERENCE] if run.greedy is not None]
-    base = ["base policy", "", f"{np.mean(start):.1%}", ", ".join(f"{one:.0%}" for one in start), "", ""]
+    base = ["base policy", "", f"{np.mean(start):.1%}", by_seed(start), "", ""]
     lines.append(f"| {' | '.join([*base, f'{np.mean(before):.1%}', ''])} |")
     for arm in (name for name in SAYS if name in runs):
         row = summary["arms"][arm]
@@ -87,7 +88,7 @@ def rows_of(results: Mapping[str, Any]) -> list[str]:
         ]
         gain = row["greedy"]["gain"]
         cells = [
-            SAYS[arm], f"{results['rates'][arm]:g}", percent(row["final"]), ", ".join(f"{run.correct.mean():.0%}" for run in runs[arm]),
+            SAYS[arm], f"{results['rates'][arm]:g}", percent(row["final"]), by_seed([run.correct.mean() for run in runs[arm]]),
             *against, percent(row["greedy"]["after"]), f"{percent(gain, '+')}, {verdict(Interval(**gain))}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -119,7 +120,7 @@ def below_zero(results: Mapping[str, Any]) -> list[str]:
     for arm in (name for name in SAYS if name in runs):
         sampled, below, above = shares(arm, 1)
         ahead = over_seeds(np.array(sampled) - theirs)
-        against = "" if arm == REFERENCE else f"{percent(plain(ahead), '+')}, {verdict(ahead)}"
+        against = "" if arm == REFERENCE else f"{percent(asdict(ahead), '+')}, {verdict(ahead)}"
         lines.append(
             f"| {SAYS[arm]} | {np.mean(sampled):.0%} | {by_seed(sampled)} | {against} | {np.mean(below):.0%} | {by_seed(below)} | {np.mean(above):.1%} |"
         )
@@ -129,11 +130,6 @@ def below_zero(results: Mapping[str, Any]) -> list[str]:
 def by_seed(shares: Sequence[float]) -> str:
     """``20%, 31%``."""
     return ", ".join(f"{share:.0%}" for share in shares)
-
-
-def plain(interval: Interval) -> dict[str, float]:
-    """For ``percent``."""
-    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
