@@ -8,28 +8,22 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
+from pathlib import Path
 
-import numpy as np
 from suite import BATCH, ONE, OURS, ROOT, TUNED, Results, load
 from suite_numbers import ratio_to, spent, target_of
 
-from dopr.compare.page import number, percent
-from dopr.compare.results import CURVE, RunResult, mean_over, spent_interval, summarise
+from dopr.compare.page import number
+from dopr.compare.results import mean_over, spent_interval
 from dopr.compare.scores import Ratio
 from dopr.tasks.worlds import WORLD_NAMES
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "smollm2"))
+from fresh import NAME, TASKS, rows_of
+
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results"
-#: Families of problems for SmolLM2, and the names of the arms, in the table's order.
-SMOLLM2 = {"sums": "single-digit sums", "multiples": "least common multiples"}
-ONE_PROMPT = "random-one"
-NAMES = {
-    "dopr": "**dopr**",
-    "dopr+option.random=true": "dopr, but prompts at random",
-    ONE_PROMPT: "one random prompt",
-    "uniform+prompts_per_round=8": "batch GRPO 8 x 8",
-    "dapo+prompts_per_round=8": "DAPO's filter 8 x 8",
-}
 
 
 def down(value: float) -> str:
@@ -63,38 +57,12 @@ def suite_table(results: Results) -> list[str]:
 
 
 def smollm2_table() -> list[str]:
-    """Every arm on every family of problems, on problem sets that the rule was not developed on."""
-    head = [
-        "problems",
-        "policy",
-        "accuracy",
-        "by seed",
-        "minus one random prompt",
-        "greedy",
-        "minus the base policy's greedy",
+    """The tables of the page of fresh problem sets."""
+    tables = [
+        [f"**{TASKS[task][1]}**", "", *rows_of(results), ""]
+        for task, results in json.loads((RESULTS / f"{NAME}.json").read_text()).items()
     ]
-    rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for task, stored in json.loads((RESULTS / "smollm2_fresh.json").read_text()).items():
-        runs = {arm: [RunResult.from_dict(run) for run in of] for arm, of in stored["runs"].items()}
-        summary = summarise(runs, reference=ONE_PROMPT, unequal=True)
-        base = [
-            (run.curve[0, CURVE.index("accuracy")], run.greedy[0].mean())
-            for run in runs[ONE_PROMPT]
-            if run.greedy is not None
-        ]
-        start, decoded = (f"{np.mean(column):.1%}" for column in zip(*base, strict=True))
-        rows.append(
-            f"| {SMOLLM2[task]} | base policy | {start} | {', '.join(f'{one:.0%}' for one, _ in base)} | | {decoded} | |"
-        )
-        for arm in (name for name in NAMES if name in runs):
-            row = summary["arms"][arm]
-            against = "" if arm == ONE_PROMPT else percent(row["equal"]["rollouts"]["difference"], "+")
-            by_seed = ", ".join(f"{run.correct.mean():.0%}" for run in runs[arm])
-            cells = [SMOLLM2[task], NAMES[arm], percent(row["final"]), by_seed, against]
-            rows.append(
-                f"| {' | '.join([*cells, percent(row['greedy']['after']), percent(row['greedy']['gain'], '+')])} |"
-            )
-    return rows
+    return [line for table in tables for line in table][:-1]
 
 
 def filled(text: str) -> str:
