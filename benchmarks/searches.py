@@ -3,11 +3,13 @@
     python benchmarks/searches.py
 
 A prompt of one of five clusters fails or succeeds draw by draw, with the chances of a kind of task, nothing is learned from it, and 240
-rollouts are spent, as on SmolLM2. What counts is how many groups find a success. Writes docs/results/searches.md; a minute.
+rollouts are spent, as on SmolLM2. Two things count: how many groups find a success, and after how many rollouts a cluster that is locked
+has its first, since that one opens the cluster. Writes docs/results/searches.md; two minutes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from dopr.selection.search_record import SearchRecord
 from dopr.selection.settings import SelectorConfig
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results" / "searches.md"
-ROLLOUTS, SEEDS, CLUSTERS, PROMPTS = 240, 200, 5, 100
+ROLLOUTS, LONGEST, SEEDS, CLUSTERS, PROMPTS = 240, 1000, 200, 5, 100
 
 
 def steps(*chances: float) -> NDArray[np.float64]:
@@ -40,8 +42,29 @@ TASKS = {
 }
 
 
+LOCKED = steps(0.01, 0.02, 0.08, 0.10, 0.05, 0.03)  # assumed: as late as the first answers below zero come
+#: The last cluster is locked, in the last row all are.
+FIRST = {
+    "one locked cluster, others .5": [np.full(24, 0.5)] * 4 + [LOCKED],
+    "one locked cluster, others .2": [np.full(24, 0.2)] * 4 + [LOCKED],
+    "one of 30 answers, others .5": [np.full(24, 0.5)] * 4 + [1 / (30 - np.arange(24))],
+    "one in 33 throughout, others .5": [np.full(24, 0.5)] * 4 + [np.full(24, 0.03)],
+    "all locked": [LOCKED] * 5,
+}
+
+
+class FromHalf(SearchRecord):
+    """The rule of 2026-11-27: as it is now, but from half of the cap on."""
+
+    def goes_on(self, cluster: int, failures: int, deepest: int) -> bool:
+        left = range(failures, deepest)
+        if not left or 2 * failures < self.cap:
+            return bool(left)
+        return self.promised(cluster, left) > max(0.75 * self.usual, 1 / (3 * self.cap))
+
+
 class AsDeepAsFound(SearchRecord):
-    """The rule until 2026-11-27: from once to three times the cap, by the share of searches that found something."""
+    """The rule before that: from once to three times the cap, by the share of searches that found something."""
 
     def goes_on(self, cluster: int, failures: int, deepest: int) -> bool:
         found = self.rates(np.array([cluster]))[0]
@@ -59,19 +82,19 @@ class UpTo(SearchRecord):
 
 RULES: dict[str, type[SearchRecord]] = {
     "dopr": SearchRecord,
-    "the rule before": AsDeepAsFound,
+    "of 2026-11-27": FromHalf,
+    "before": AsDeepAsFound,
     **{f"up to {n}": type(f"UpTo{n}", (UpTo,), {"depth": n}) for n in (4, 8, 24)},
 }
 
 
-def successes(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int) -> float:
-    """Groups with a success in ``ROLLOUTS`` rollouts."""
+def groups(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int) -> Iterator[tuple[int, list[float]]]:
+    """Cluster and rewards of one group after the other, without end."""
     rng, ids = np.random.default_rng(seed), [str(i) for i in range(PROMPTS)]
     selector = Dopr(ids, SelectorConfig(chunk=2, seed=seed), DoprOptions(clusters=CLUSTERS))
     selector._searches = rule(CLUSTERS, selector.rollouts.wrong_cap)
     selector.set_features(None, np.arange(PROMPTS, dtype=np.int32) % CLUSTERS)
-    spent = found = 0
-    while spent < ROLLOUTS:
+    while True:
         prompt = int(rng.integers(PROMPTS))
         rewards: list[float] = []
         more = 2
@@ -81,24 +104,49 @@ def successes(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed
             more = review.rollouts if review.action == "more" else 0
         selector.tell(ids[prompt], rewards)
         selector._unlocked[:] = False  # nothing is learned: the next group begins as this one did
+        yield prompt % CLUSTERS, rewards
+
+
+def successes(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int) -> float:
+    """Groups with a success in ``ROLLOUTS`` rollouts."""
+    spent = found = 0
+    for _, rewards in groups(rule, chances, seed):
         spent, found = spent + len(rewards), found + any(rewards)
+        if spent >= ROLLOUTS:
+            break
     return found * ROLLOUTS / spent
 
 
-def main() -> None:
-    rows = []
-    for name, chances in TASKS.items():
+def first(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int) -> float:
+    """Rollouts until the last cluster has its first success, or any where all are alike; at most ``LONGEST``."""
+    anywhere = all(np.array_equal(chances[-1], other) for other in chances)
+    spent = 0
+    for cluster, rewards in groups(rule, chances, seed):
+        spent += len(rewards)
+        if spent >= LONGEST or (any(rewards) and (anywhere or cluster == CLUSTERS - 1)):
+            break
+    return min(spent, LONGEST)
+
+
+def table(tasks: dict[str, list[NDArray[np.float64]]], measure: Callable[..., float]) -> str:
+    """A row per task, a column per rule."""
+    lines = [f"| chances of draws | {' | '.join(RULES)} |", f"|---|{'---|' * len(RULES)}"]
+    for name, chances in tasks.items():
         cells = []
         for rule in RULES.values():
-            counts = np.array([successes(rule, chances, seed) for seed in range(SEEDS)])
-            cells.append(f"{counts.mean():.1f} ± {1.96 * counts.std(ddof=1) / SEEDS**0.5:.1f}")
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-        print(rows[-1], flush=True)
-    head = f"| chances of draws | {' | '.join(RULES)} |\n|---|{'---|' * len(RULES)}"
+            found = np.array([measure(rule, chances, seed) for seed in range(SEEDS)])
+            cells.append(f"{found.mean():.1f} ± {1.96 * found.std(ddof=1) / SEEDS**0.5:.1f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
     PAGE.write_text(
-        "# When a search is given up\n\nMade by `python benchmarks/searches.py`; do not edit. Groups with a success in "
-        f"{ROLLOUTS} rollouts, mean and 95 % interval over {SEEDS} seeds, where the chances of draws are given (partly as in runs, partly assumed: see the script) and nothing is learned.\n\n"
-        f"{head}\n" + "\n".join(rows) + "\n"
+        "# When a search is given up\n\nMade by `python benchmarks/searches.py`; do not edit. The chances of draws are given (partly as in runs, "
+        f"partly assumed: see the script) and nothing is learned. Means and 95 % intervals over {SEEDS} seeds.\n\n"
+        f"## Groups with a success in {ROLLOUTS} rollouts\n\n{table(TASKS, successes)}\n\n"
+        f"## Rollouts until a locked cluster of five has its first success\n\nAt most {LONGEST:,}; fewer are better.\n\n{table(FIRST, first)}\n"
     )
 
 

@@ -39,13 +39,23 @@ def test_after_a_search_in_vain_base_policy_and_policy_take_turns() -> None:
     assert selector.review("p20", FAILED) == Review("more", 1, search=True, base=False)
 
 
+def test_within_a_search_too_they_take_turns() -> None:
+    selector = dopr()
+    turns = [selector.review("p0", [0.0] * n) for n in range(2, 24)]
+    assert [turn.base for turn in turns] == [False] * 6 + [True] * 8 + [False] * 8
+    assert all(turn == Review("more", 1, search=True, base=turn.base) for turn in turns)
+    selector.tell("p0", [0.0] * 24)
+    assert [selector.review("p4", [0.0] * n).base for n in (2, 7)] == [True] * 2
+    assert not any(dopr(base_search=False).review("p0", [0.0] * n).base for n in range(2, 24))
+
+
 def test_after_a_success_prompts_that_go_on_failing_are_searched_by_the_policy_itself() -> None:
     selector = dopr()
     selector.tell("p0", [0.0] * 8)
     assert selector.review("p4", FAILED).base
     selector.tell("p16", [0.0] * 5 + [1.0])  # unlocks the cluster
     assert not selector.review("p20", FAILED).search
-    assert selector.review("p20", [0.0] * 9) == Review("more", 1, search=True, base=False)
+    assert selector.review("p20", [0.0] * 7) == Review("more", 1, search=True, base=False)
 
 
 def test_base_is_asked_for_in_searches_alone() -> None:
@@ -145,10 +155,22 @@ def test_draws_come_from_the_base_policy_and_all_else_from_the_policy(tmp_path: 
     drawn = seen["generated"][first:second]
     assert drawn[0] == pytest.approx(moved)  # as are the first two rollouts of a group
     assert drawn[1:] == [base] * 6  # then one at a time
-    # After two searches in vain it ends at half the cap.
-    assert seen["generated"][second:third] == pytest.approx([moved] * 3)
+    assert seen["generated"][second:third] == pytest.approx([moved] * 7)
     events = read_events(tmp_path / "out")
     assert [e["picks"][0]["from_base"] for e in events if e["kind"] == "round"] == [0, 6, 0]
+
+
+@pytest.mark.trl
+def test_a_deep_search_draws_from_both(tmp_path: Path) -> None:
+    t, seen = trained(tmp_path, dopr_options={"search_depth": 2})
+    with t.base_policy.active():
+        base = float(_logits(t.model))
+    t.train()
+    # Two rollouts at once, then one at a time: eight of the policy, eight of the base policy.
+    assert seen["generated"][:15] == [seen["before"][0]] * 7 + [base] * 8
+    first = next(e for e in read_events(tmp_path / "out") if e["kind"] == "round")
+    assert first["picks"][0]["rollouts"] == 16
+    assert first["picks"][0]["from_base"] == 8
 
 
 def _logits(model: Any) -> Any:
@@ -164,7 +186,7 @@ def test_without_the_base_policy_searches_are_the_policys_own(tmp_path: Path) ->
     t.base_policy.available = False  # as with a sharded model
     t.train()
     assert seen["generated"] == pytest.approx(seen["before"] * len(seen["generated"]))
-    assert len(seen["generated"]) == 7 + 7 + 3
+    assert len(seen["generated"]) == 7 + 7 + 7
 
 
 @pytest.mark.trl

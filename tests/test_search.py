@@ -106,25 +106,25 @@ def after_groups(**found_at: int) -> Dopr:
 
 def test_searches_are_as_deep_as_draws_have_paid() -> None:
     assert deepest(dopr(), "p0") == 24  # nothing is known
-    assert [deepest(after_groups(), f"p{i}") for i in range(4)] == [4] * 4
-    # Five to eight failures are put up with for successes that come after them, with what lies beyond those left out.
-    assert [deepest(after_groups(p1=9, p2=9, p3=9), f"p{i}") for i in range(4)] == [4, 16, 16, 16]
-    assert [deepest(after_groups(p1=20, p2=20, p3=20), f"p{i}") for i in range(4)] == [4, 24, 24, 24]
+    assert [deepest(after_groups(), f"p{i}") for i in range(4)] == [8] * 4
+    # Nine to sixteen failures are put up with for successes that come after them, with what lies beyond those left out.
+    assert [deepest(after_groups(p1=9, p2=9, p3=9), f"p{i}") for i in range(4)] == [8, 16, 16, 16]
+    assert [deepest(after_groups(p1=20, p2=20, p3=20), f"p{i}") for i in range(4)] == [8, 24, 24, 24]
 
 
 def test_draws_that_pay_less_than_those_of_other_prompts_are_left_out() -> None:
     def told(at_once: int) -> Dopr:
-        """One group in four finds something at its sixth draw; so many others at their first."""
+        """One group in four finds something at its sixth draw, the others nothing in sixteen; so many others at their first."""
         selector = dopr()
         for i in range(24):
-            selector.tell("p0", [0.0] * 5 + [1.0] if i % 4 == 0 else [0.0] * 8)
+            selector.tell("p0", [0.0] * 5 + [1.0] if i % 4 == 0 else [0.0] * 16)
             for _ in range(at_once):
                 selector.tell("p1", [1.0, 0.0])
                 selector._unlocked[:] = False
         return selector
 
     assert deepest(told(0), "p0") == 24
-    assert deepest(told(4), "p0") == 4
+    assert deepest(told(4), "p0") == 8
 
 
 def test_a_search_in_vain_makes_the_next_one_shorter_where_it_was() -> None:

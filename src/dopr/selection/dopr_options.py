@@ -57,9 +57,10 @@ class DoprOptions:
             (``selection/search_record.py``). Default 3: the chance of a success grows with every failure that is left out, so going on
             can be worth more than the same search on another prompt. At 1 a language model found no answer below zero in three runs of
             five (docs/log.md, 2026-11-26).
-        base_search: After a search in vain the next one in that cluster draws from the policy as it was before training, then again from
-            the policy as it is, and so on. Default on: training makes answers rarer that were found easily before. Costs a copy of the
-            trained parameters in main memory, nothing with adapters.
+        base_search: After ``wrong_cap`` failures a search goes on with draws from the policy as it was before training, after as many more
+            again with the policy as it is, and so on; after a search in vain the next one in that cluster begins with the other. Default on:
+            training makes answers rarer that were found easily before. Costs a copy of the trained parameters in main memory (of adapters
+            alone where there are any).
     """
 
     volatility: Volatility = "expected"

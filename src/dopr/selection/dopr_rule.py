@@ -93,7 +93,8 @@ class Dopr(Selector):
         cluster = int(self.labels[row])
         more = self._searches.goes_on(cluster, len(rewards), self.rollouts.wrong_cap * self.options.search_depth)
         # What training has made too rare to be found may still be there in the base policy, and the other way round: in turn.
-        base = self.options.base_search and self._searches.in_vain[cluster] % 2 == 1
+        turn = self._searches.in_vain[cluster] + len(rewards) // self.rollouts.wrong_cap
+        base = self.options.base_search and turn % 2 == 1
         return Review("more", 1, search=True, base=bool(base)) if more else KEEP
 
     @property

@@ -75,11 +75,12 @@ class SearchRecord:
     def goes_on(self, cluster: int, failures: int, deepest: int) -> bool:
         """Whether a search of ``cluster`` goes on after so many ``failures``, of ``deepest`` at most.
 
-        Up to half of ``cap`` it does; then as long as its draws promise three quarters of what groups that are searched if they fail
-        yield per rollout (less than all, since both are estimates), and one success in three times ``cap``.
+        Up to ``cap`` it does: a record of searches that ended earlier would say nothing of the draws that they left. Then as long as its
+        draws promise three quarters of what groups that are searched if they fail yield per rollout (less than all, since both are
+        estimates), and one success in three times ``cap``.
         """
         left = range(failures, deepest)
-        if not left or 2 * failures < self.cap:
+        if not left or failures < self.cap:
             return bool(left)
         return self.promised(cluster, left) > max(_AS_ELSEWHERE * self.usual, 1 / (3 * self.cap))
 
