@@ -88,7 +88,9 @@ RULES: dict[str, type[SearchRecord]] = {
 }
 
 
-def groups(rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int) -> Iterator[tuple[int, list[float]]]:
+def groups(
+    rule: type[SearchRecord], chances: list[NDArray[np.float64]], seed: int
+) -> Iterator[tuple[int, list[float]]]:
     """Cluster and rewards of one group after the other, without end."""
     rng, ids = np.random.default_rng(seed), [str(i) for i in range(PROMPTS)]
     selector = Dopr(ids, SelectorConfig(chunk=2, seed=seed), DoprOptions(clusters=CLUSTERS))

@@ -20,12 +20,9 @@ from dopr.config_layers import as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
 from dopr.generation import check_lengths, context_of, tokenize
-from dopr.metrics import avg_at_n, paired_difference, proportion_interval
 from dopr.policy import load_policy
 from dopr.report import write_report
-from dopr.report_bounds import probe_summary
-from dopr.runlog import CONFIG, EVENTS, SUMMARY, informative_share, read_config, read_events, write_json
-from dopr.tasks.baselines import recorded_baseline
+from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, write_json
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
 from dopr.train.callbacks import SPENT, Progress, RunCallback
@@ -56,6 +53,7 @@ from dopr.train.rundir import (
     spent_at,
 )
 from dopr.train.scoring import CombinedReward
+from dopr.train.summary import summary_of
 
 DEFAULT_BUDGET, WORLD_BUDGET = "rollouts=2000", "rollouts=1500"
 
@@ -159,7 +157,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     after = callback.evaluate(trainer, end=True)
     if trainer.events:
         trainer.events.write("stop", round=trainer.round, reason=callback.reason)
-    summary = _summary(prepared, trainer, callback, after, directory)
+    summary = summary_of(prepared, trainer, callback, after, directory)
     if main:
         write_json(directory / SUMMARY, summary)
     return summary
@@ -283,42 +281,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             out[name] = version(name)
     return out
-
-
-def _summary(
-    prepared: Prepared, trainer: Any, callback: RunCallback, after: Evaluation | None, directory: Path
-) -> dict[str, Any]:
-    events = read_events(directory)
-    rounds = [e for e in events if e["kind"] == "round"]
-    evaluations = [e for e in events if e["kind"] == "eval"]
-    baseline = recorded_baseline(prepared.settings)
-    target = prepared.settings.target or (baseline["target"] if baseline else None)
-    summary: dict[str, Any] = {
-        "status": {"interrupted": "interrupted", SPENT: "finished"}.get(callback.reason, "stopped"),
-        "reason": callback.reason, "model": prepared.settings.model, "data": prepared.settings.data,
-        "strategy": prepared.settings.strategy, "skipped_updates": trainer.health.skipped, "spent": trainer.spent.as_dict(),
-        "informative_share": informative_share((p["outcome"], p["rollouts"]) for e in rounds for p in e["picks"]),
-        "rewards": {r.__name__: dict(getattr(r, "counts", {})) for r in prepared.rewards},
-        "target": target, "reached": next((e["spent"] for e in evaluations if e["accuracy"] >= (target or 2)), None),
-        "baseline": baseline, "checkpoint": f"{CHECKPOINTS}/{FINAL}", "probe": probe_summary(events),
-    }  # fmt: skip
-    if after is not None:
-        summary |= {"before": _ends(evaluations[0]), "after": _ends(evaluations[-1])}
-    if after is not None and len(first := _per_problem(evaluations[0])) == len(after.correct):
-        rng = np.random.default_rng(prepared.settings.seed)
-        difference = paired_difference(first, avg_at_n(after.correct), rng=rng)
-        summary["difference"] = {"estimate": difference.estimate, "low": difference.low, "high": difference.high}
-    return summary
-
-
-def _per_problem(event: dict[str, Any]) -> NDArray[np.float64]:
-    """Accuracy of each held-out problem in an evaluation's event."""
-    return np.array(event["correct"], np.float64) / event["samples"]
-
-
-def _ends(event: dict[str, Any]) -> dict[str, Any]:
-    ends = {key: event[key] for key in ("accuracy", "low", "high", "n")}
-    if "greedy" in event:
-        decoded = proportion_interval(sum(event["greedy"]), len(event["greedy"]))
-        ends["greedy"] = {"accuracy": decoded.estimate, "low": decoded.low, "high": decoded.high}
-    return ends
