@@ -30,7 +30,7 @@ from dopr.config_layers import build
 from dopr.metrics import Interval, over_seeds
 from dopr.train.prepare import prepare
 
-FIRST = 200  # seeds from here on; no version of the rule was looked at on them
+FIRST = 205  # seeds from here on; no version of the rule was looked at on them (200 to 204 showed a fault of it)
 NAME = "smollm2_fresh"
 REFERENCE = "random-one"
 SAYS = {

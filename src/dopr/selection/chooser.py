@@ -12,8 +12,10 @@ def argmax(scores: Floats, k: int, rng: np.random.Generator) -> NDArray[np.int64
     """Positions of the ``k`` highest scores, highest first; ties are broken at random, not by row order. O(n)."""
     if not k:
         return np.empty(0, np.int64)
+    if k == 1:
+        return rng.choice(np.flatnonzero(scores == scores.max()), 1, replace=False)
     # Everything above the k-th value is in; of those equal to it, random ones fill up.
-    threshold = scores.max() if k == 1 else np.partition(scores, len(scores) - k)[len(scores) - k]
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
     above = np.flatnonzero(scores > threshold)
     ties = np.flatnonzero(scores == threshold)
     above = above[rng.permutation(len(above))]

@@ -67,6 +67,7 @@ class Dopr(Selector):
         self._dispersion = Dispersion()
         self._linear = LinearPrior(len(ids))
         self._searches = SearchRecord(self.n_clusters, self.rollouts.wrong_cap)
+        self._betas: tuple[int, Floats, Floats] | None = None  # see ``_cluster_betas``
 
     def set_features(self, features: NDArray[np.floating] | None, labels: NDArray[np.int32] | None = None) -> None:
         """Cluster the prompts by ``features`` (N, D), or take ready integer ``labels`` (N,) in [0, clusters)."""
@@ -138,6 +139,7 @@ class Dopr(Selector):
                 if not group.mixed:  # it has taught nothing, so it still says what the cluster can do
                     self._clusters.successes[cluster] = group.n
             self._unlocked[cluster] = self._solved[row] = True
+            self._betas = None
         return group
 
     def observe(self, row: int, group: Group) -> None:
@@ -150,6 +152,7 @@ class Dopr(Selector):
         stage = int(self._unlocked[cluster])
         for history, where in ((self._prompts, row), (self._clusters, cluster), (self._pool, 0), (self._stages, stage)):
             history.observe(where, round_, group)
+        self._betas = None
 
     def tell_entropy(self, prompt_id: str, entropy: float) -> None:
         """Update the running entropies at all three levels."""
@@ -175,7 +178,9 @@ class Dopr(Selector):
         )
         value = self._volatility(rows, labels, p) * ((1.0 - p) if o.headroom else 1.0)
         value = value * modulation * acquisition.visit_damping(visits, o.visit_power)
-        return value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
+        if o.ucb:
+            value = value + o.ucb * modulation * acquisition.upper_confidence_bonus(visits, self.round)
+        return value
 
     def choose(self, scores: Floats, k: int) -> NDArray[np.int64]:
         """The maximum of the score, drawn in proportion to it, or at random."""
@@ -193,7 +198,8 @@ class Dopr(Selector):
         """
         p = self._prior_rates(rows, rng)
         seen = np.flatnonzero(self._prompts.visits[rows])
-        p[seen] = self._own_rates(rows[seen], p[seen], rng)
+        if len(seen):
+            p[seen] = self._own_rates(rows[seen], p[seen], rng)
         return p
 
     def _prior_rates(self, rows: Rows, rng: np.random.Generator | None) -> Floats:
@@ -201,11 +207,18 @@ class Dopr(Selector):
         return self._linear.adjust(rows, self._cluster_rates(rng)[self.labels[rows]])
 
     def _cluster_rates(self, rng: np.random.Generator | None) -> Floats:
-        """Success rate of every cluster, shape (clusters,): posterior mean, or one draw.
+        """Success rate of every cluster, shape (clusters,): posterior mean, or one draw."""
+        a, b = self._cluster_betas()
+        return a / (a + b) if rng is None else rng.beta(a, b)
+
+    def _cluster_betas(self) -> tuple[Floats, Floats]:
+        """Parameters of the Beta posterior of every cluster's rate, each of shape (clusters,); kept until something changes.
 
         A first success is learned from, so what a cluster did before says little of what it does next. Its counts are
         forgotten then, but for a group all right, which taught nothing; its prior becomes how clusters did when seen again.
         """
+        if self._betas is not None and self._betas[0] == self.round:
+            return self._betas[1:]
         above, stage = self._pool, np.zeros(self.n_clusters, np.int64)
         if self.options.progress:
             above, stage = self._stages, self._unlocked.astype(np.int64)
@@ -213,8 +226,8 @@ class Dopr(Selector):
         pooled = ((s + 1) / (s + f + 2))[stage]
         s, f = self._clusters.counts(np.arange(self.n_clusters), self.round)
         m = self.options.prior_strength
-        a, b = m * pooled + s, m * (1 - pooled) + f
-        return a / (a + b) if rng is None else rng.beta(a, b)
+        self._betas = (self.round, m * pooled + s, m * (1 - pooled) + f)
+        return self._betas[1:]
 
     def _own_rates(self, rows: Rows, rate: Floats, rng: np.random.Generator | None, failures: int = 0) -> Floats:
         """Success rate of prompts, given their prior ``rate`` and this many ``failures`` since: posterior mean, or one draw."""
@@ -312,3 +325,4 @@ class Dopr(Selector):
         self._linear.load_state_dict(state["linear"], rows)
         self._searches.load_state_dict(state["searches"])
         self._unlocked = np.asarray(state["unlocked"], np.bool_).copy()
+        self._betas = None

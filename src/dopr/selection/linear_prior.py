@@ -58,8 +58,7 @@ class LinearPrior:
         if not len(self.sums):
             return rates
         expected = rates + self.features[rows] @ self._w
-        clipped: Floats = np.clip(expected, np.minimum(rates, _LEAST), np.maximum(rates, 1 - _LEAST))
-        return clipped
+        return np.minimum(np.maximum(expected, np.minimum(rates, _LEAST)), np.maximum(rates, 1 - _LEAST))
 
     def _solve(self) -> None:
         d = len(self.sums)

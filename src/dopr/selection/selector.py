@@ -136,9 +136,9 @@ class Selector(ABC):
             rows = rows[~np.isin(rows, list(exclude))]
         self.candidate_rows, self.candidate_scores = rows, self.score(rows)
         chosen = self.choose(self.candidate_scores, min(self.config.prompts_per_round, len(rows)))
-        self.round += 1
         picked = rows[chosen]
         predicted = self.predict(picked)
+        self.round += 1
         return [
             Pick(self._id(int(row)), int(row), int(n), float(score), None if predicted is None else float(predicted[i]))
             for i, (row, n, score) in enumerate(
