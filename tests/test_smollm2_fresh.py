@@ -91,3 +91,26 @@ def test_the_stored_page_is_that_of_the_stored_results(script: ModuleType) -> No
         for rows in zip(*results["runs"].values(), strict=True):
             assert len({row["seed"] for row in rows}) == 1  # paired, and of one base policy on the same problems
             assert len({row["greedy"][0] for row in rows}) == 1
+
+
+def test_more_problem_sets_join_those_before(script: ModuleType) -> None:
+    before, now = made(script)["sums"], made(script)["sums"]
+    for rows in now["runs"].values():
+        for row in rows:
+            row["seed"] += 2
+    page = script.page({"sums": script.joined(before, now)})
+    assert "Seeds 200 to 203 at commit abc, held-out problems: 10, 10, 10, 10." in page
+    assert "| 70%, 50%, 70%, 50% |" in page
+
+
+def test_sets_are_not_added_to_those_of_other_sources(
+    script: ModuleType, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(script, "TARGET", tmp_path)
+    (tmp_path / "smollm2_fresh.json").write_text(json.dumps({"sums": made(script)["sums"] | {"sources": "others"}}))
+    (tmp_path / "smollm2_sums.json").write_text((ROOT / "docs" / "results" / "smollm2_sums.json").read_text())
+    monkeypatch.setattr(sys, "argv", ["fresh.py", "sums", "--add", "--seeds", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        script.main()
+    assert stopped.value.code == 2
+    assert "measure without --add" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """SmolLM2-135M on problem sets that the rule was not developed on, sampled and decoded greedily (an hour a task on two cores):
 
-    python benchmarks/smollm2/fresh.py sums --seeds 5           then the same with multiples; --summarise makes the page again
+    python benchmarks/smollm2/fresh.py sums --seeds 4           then the same with multiples; --summarise makes the page again
+    python benchmarks/smollm2/fresh.py sums --seeds 4 --add     four more problem sets to those that are stored, by the same sources of dopr
 
 dopr, its random control, one random prompt, batches of 8 x 8 and DAPO's filter, all with 240 rollouts and with the rates that the pages of
 compare.py chose for them on another seed. Sampling at temperature 1 rewards a policy for being surer of what it would have answered anyway, so
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from compare import ARMS, RANDOM, TARGET, TASKS, arguments
-from suite import ROOT, commit
+from suite import ROOT, commit, source_hash
 
 from dopr.compare.page import percent
 from dopr.compare.results import CURVE, RunResult, summarise, verdict
@@ -48,17 +49,23 @@ def rates(task: str) -> dict[str, float]:
     return {arm.partition("+budget=")[0]: float(stored[arm]["rate"]) for arm in ARMS if arm in stored}
 
 
-def measure(task: str, seeds: int, work: Path) -> dict[str, Any]:
-    """All arms on all seeds; a comparison that was stopped goes on where it stopped."""
+def measure(task: str, first: int, seeds: int, work: Path) -> dict[str, Any]:
+    """All arms on all seeds from ``first`` on; a comparison that was stopped goes on where it stopped."""
     chosen = rates(task)
     names = {arm: f"{arm}+learning_rate={rate:g}" for arm, rate in chosen.items()}
-    command = [*arguments(task, names.values(), seeds, str(work), FIRST), "--reference", names[REFERENCE]]
+    command = [*arguments(task, names.values(), seeds, str(work), first), "--reference", names[REFERENCE]]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-m", "dopr", *command], env=environment, check=True)
     found = json.loads((work / "results.json").read_text())["runs"]
-    golds = {seed: golds_of(work, seed) for seed in range(FIRST, FIRST + seeds)}
+    golds = {seed: golds_of(work, seed) for seed in range(first, first + seeds)}
     runs = {arm: found[name] for arm, name in names.items()}
-    return {"commit": commit(), "rates": chosen, "golds": list(golds.values()), "runs": runs}
+    return {"commit": commit(), "sources": source_hash(), "rates": chosen, "golds": list(golds.values()), "runs": runs}
+
+
+def joined(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured before, and other seeds after it."""
+    runs = {arm: [*rows, *now["runs"][arm]] for arm, rows in before["runs"].items()}
+    return {**before, "golds": [*before["golds"], *now["golds"]], "runs": runs}
 
 
 def golds_of(work: Path, seed: int) -> list[str]:
@@ -153,6 +160,7 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS, nargs="?", help="family of problems; none with --summarise")
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--add", action="store_true", help="seeds after the stored ones, added to them")
     parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored results")
     options = parser.parse_args()
     kept = TARGET / f"{NAME}.json"
@@ -160,11 +168,16 @@ def main() -> None:
     if not options.summarise:
         if options.task is None:
             parser.error("which family of problems? " + ", ".join(TASKS))
-        work = options.work or Path.home() / ".cache" / "dopr" / f"{NAME}_{options.task}"
-        before, now = stored.get(options.task), measure(options.task, options.seeds, work.resolve())
+        before, first = stored.get(options.task), FIRST
+        if options.add:
+            if before is None or before.get("sources") != source_hash() or before["rates"] != rates(options.task):
+                parser.error("nothing of the same sources of dopr and the same rates is stored; measure without --add")
+            first = before["runs"][REFERENCE][-1]["seed"] + 1
+        work = options.work or Path.home() / ".cache" / "dopr" / f"{NAME}_{options.task}_{first}"
+        now = measure(options.task, first, options.seeds, work.resolve())
         if before and before["runs"] == now["runs"]:  # a page made again does not make its runs of another commit
             now["commit"] = before["commit"]
-        stored[options.task] = now
+        stored[options.task] = joined(before, now) if options.add and before else now
         stored = {task: stored[task] for task in TASKS if task in stored}
         kept.write_text(json.dumps(stored) + "\n")
     (TARGET / f"{NAME}.md").write_text(page(stored))
