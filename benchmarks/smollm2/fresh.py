@@ -49,9 +49,8 @@ def rates(task: str) -> dict[str, float]:
     return {arm.partition("+budget=")[0]: float(stored[arm]["rate"]) for arm in ARMS if arm in stored}
 
 
-def measure(task: str, first: int, seeds: int, work: Path) -> dict[str, Any]:
-    """All arms on all seeds from ``first`` on; a comparison that was stopped goes on where it stopped."""
-    chosen = rates(task)
+def measure(task: str, chosen: Mapping[str, float], first: int, seeds: int, work: Path) -> dict[str, Any]:
+    """Arms with their rates on all seeds from ``first`` on; a comparison that was stopped goes on where it stopped."""
     names = {arm: f"{arm}+learning_rate={rate:g}" for arm, rate in chosen.items()}
     command = [*arguments(task, names.values(), seeds, str(work), first), "--reference", names[REFERENCE]]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -59,7 +58,13 @@ def measure(task: str, first: int, seeds: int, work: Path) -> dict[str, Any]:
     found = json.loads((work / "results.json").read_text())["runs"]
     golds = {seed: golds_of(work, seed) for seed in range(first, first + seeds)}
     runs = {arm: found[name] for arm, name in names.items()}
-    return {"commit": commit(), "sources": source_hash(), "rates": chosen, "golds": list(golds.values()), "runs": runs}
+    return {
+        "commit": commit(),
+        "sources": source_hash(),
+        "rates": dict(chosen),
+        "golds": list(golds.values()),
+        "runs": runs,
+    }
 
 
 def joined(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +165,9 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS, nargs="?", help="family of problems; none with --summarise")
     parser.add_argument("--work", type=Path, help="where the runs are kept; default: below ~/.cache/dopr")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--only", action="append", choices=[*SAYS], help="this arm (repeatable) and the reference; default: all"
+    )
     parser.add_argument("--add", action="store_true", help="seeds after the stored ones, added to them")
     parser.add_argument("--summarise", action="store_true", help="only the page again, from the stored results")
     options = parser.parse_args()
@@ -169,12 +177,15 @@ def main() -> None:
         if options.task is None:
             parser.error("which family of problems? " + ", ".join(TASKS))
         before, first = stored.get(options.task), FIRST
+        chosen = {
+            arm: rate for arm, rate in rates(options.task).items() if arm in (options.only or SAYS) or arm == REFERENCE
+        }
         if options.add:
-            if before is None or before.get("sources") != source_hash() or before["rates"] != rates(options.task):
-                parser.error("nothing of the same sources of dopr and the same rates is stored; measure without --add")
+            if before is None or before.get("sources") != source_hash() or before["rates"] != chosen:
+                parser.error("nothing of the same sources of dopr, arms and rates is stored; measure without --add")
             first = before["runs"][REFERENCE][-1]["seed"] + 1
         work = options.work or Path.home() / ".cache" / "dopr" / f"{NAME}_{options.task}_{first}"
-        now = measure(options.task, first, options.seeds, work.resolve())
+        now = measure(options.task, chosen, first, options.seeds, work.resolve())
         if before and before["runs"] == now["runs"]:  # a page made again does not make its runs of another commit
             now["commit"] = before["commit"]
         stored[options.task] = joined(before, now) if options.add and before else now
