@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from dopr.errors import ConfigError
 
 _UNITS = ("rollouts", "tokens", "seconds", "updates")
+#: Why a run ends that is finished.
+SPENT = "budget spent"
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dopr.budget import Budget
+from dopr.budget import SPENT, Budget
 from dopr.evaluate import Evaluation
 from dopr.train.trainer import DoPRTrainer
 
@@ -25,10 +25,6 @@ def eval_event(evaluation: Evaluation) -> dict[str, Any]:
         "tokens": evaluation.tokens, "by_skill": evaluation.by_skill,
         "correct": [int(n) for n in evaluation.correct.sum(axis=1)], "samples": int(evaluation.correct.shape[1]),
     }  # fmt: skip
-
-
-#: Why a run ends that is finished.
-SPENT = "budget spent"
 
 
 class RunCallback(TrainerCallback):

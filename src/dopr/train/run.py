@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.budget import Budget
+from dopr.budget import SPENT, Budget
 from dopr.config import TrainSettings
 from dopr.config_layers import as_dict
 from dopr.errors import ConfigError, DoprError, suggest
@@ -25,7 +25,7 @@ from dopr.report import write_report
 from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, write_json
 from dopr.tasks.guard import GuardedReward
 from dopr.tasks.problems import to_rows
-from dopr.train.callbacks import SPENT, Progress, RunCallback
+from dopr.train.callbacks import Progress, RunCallback
 from dopr.train.checkpoint import differences, last_complete
 from dopr.train.measure import base_event, probe_of
 from dopr.train.metadata import category_features, metadata_of

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dopr.budget import SPENT
 from dopr.evaluate import Evaluation
 from dopr.metrics import avg_at_n, paired_difference, proportion_interval
 from dopr.report_bounds import probe_summary
 from dopr.runlog import informative_share, read_events
 from dopr.tasks.baselines import recorded_baseline
-from dopr.train.callbacks import SPENT, RunCallback
 from dopr.train.prepare import Prepared
 from dopr.train.rundir import CHECKPOINTS, FINAL
+
+if TYPE_CHECKING:
+    from dopr.train.callbacks import RunCallback
 
 
 def summary_of(
