@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from dopr.errors import ConfigError, DataError, RunError
 from dopr.generation import check_lengths, context_of
 from dopr.models import resolve_model
 from dopr.policy import load_policy
+from dopr.tasks.problems import Problem
 from dopr.train.prepare import learning_rate, prepare, rows_per_process, run_directory
 
 SUMS = "gym:chain_sum?min_terms=2,max_terms=2,min_digits=1,max_digits=1"
@@ -25,7 +28,7 @@ def test_a_small_generated_task_never_trains_on_held_out_prompts() -> None:
     assert train
     assert held
     assert not train & held
-    assert "same prompt left out" in job.held_out_from
+    assert "which share prompts" in job.held_out_from
 
 
 def test_worlds_are_held_out_by_construction() -> None:
@@ -92,6 +95,32 @@ def test_prompts_that_repeat_under_other_ids_are_not_trained_on_once_held_out(tm
     same = write(tmp_path / "same.jsonl", ["p"] * 20)
     with pytest.raises(ConfigError, match=r"Every problem of .*same\.jsonl has the prompt of one that is held out"):
         prepare(build(TrainSettings, {"data": same}))
+
+
+def test_a_task_that_repeats_itself_holds_out_what_it_trains_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Two numbers up to 12 of which the larger is the least common multiple come more often than others."""
+    pytest.importorskip("reasoning_gym")
+    differences: list[float] = []
+    data = "gym:lcm?min_numbers=2,max_numbers=2,min_value=2,max_value=12"
+    for seed in range(8):
+        job = prepare(
+            build(TrainSettings, {"data": data, "size": 200, "eval_problems": 64, "seed": seed, "reward": "number"})
+        )
+        train, held = {str(p.prompt) for p in job.problems}, {str(p.prompt) for p in job.held_out}
+        assert not train & held
+        assert len(train) == len(job.problems)
+        assert len(held) == len(job.held_out) == (len(train) + len(held)) // 2
+        assert f"{len(held)} problems held out from both splits" in job.held_out_from
+        easy = [statistics.mean(map(_is_larger, some)) for some in (job.problems, job.held_out)]
+        differences.append(easy[1] - easy[0])
+    assert abs(statistics.mean(differences)) < 2.4 * statistics.stdev(differences) / 8**0.5
+    assert abs(statistics.mean(differences)) < 0.1
+    assert "repeats itself" in caplog.text
+
+
+def _is_larger(problem: Problem) -> bool:
+    """Whether the answer is the larger of the two numbers."""
+    return int(problem.answer or "") == max(map(int, re.findall(r"\d+", str(problem.prompt))[-2:]))
 
 
 @pytest.mark.parametrize("reward", ["auto", "code"])

@@ -203,6 +203,9 @@ def columns_of(problems: Sequence[Problem]) -> list[dict[str, Any]]:
 def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[Problem], list[Problem]]:
     """``(train, held_out)`` with ``n`` held out: the ids with the smallest hashes, whatever the order of ``problems``.
 
+    Of problems with the same prompt the one whose id sorts first stands for all: a prompt that comes often is held out as likely
+    as any other (fewer than ``n``, if there are fewer prompts), and its other copies are left among the first.
+
     Raises:
         ConfigError: ``n`` is negative or leaves nothing to train on.
     """
@@ -211,6 +214,12 @@ def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[
             f"{n} problems to hold out of {len(problems)} cannot be: it must be at least 0 and leave one to train on. "
             "Hold out fewer, or give a separate file to evaluate on."
         )
-    hashed = sorted(problems, key=lambda p: hashlib.sha256(f"{seed}:{p.id}".encode("utf-8", "surrogatepass")).digest())
-    held = {p.id for p in hashed[:n]}
+    def rank(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
+
+    names: dict[str, str] = {}  # by prompt
+    for problem in problems:
+        prompt = json.dumps(problem.prompt)
+        names[prompt] = min(names.get(prompt, problem.id), problem.id)
+    held = set(sorted(names.values(), key=rank)[:n])
     return [p for p in problems if p.id not in held], [p for p in problems if p.id in held]

@@ -42,8 +42,15 @@ def hold_out(settings: TrainSettings, problems: list[Problem]) -> tuple[list[Pro
     if settings.data.startswith(("world:", "gym:")):
         size = wanted or (256 if settings.data.startswith("world:") else 64)
         held = load(settings, settings.data, split="test", size=size)
-        _say_if_fewer(wanted, held, f"{settings.data} repeats itself")
         where = f"{settings.data}, test split"
+        _, shared = _without(problems, held)
+        if shared:
+            # A small task repeats itself. What its generator likes is likelier held out then, and what is left to train on is
+            # something else; so the prompts of both splits are dealt anew, each with the same chance.
+            both = [*problems, *_without(held, problems)[0]]
+            problems, held = split_holdout(both, min(size, max(1, len(both) // 2)), settings.seed)
+            where = f"{len(held)} problems held out from both splits of {settings.data}, which share prompts"
+        _say_if_fewer(wanted, held, f"{settings.data} repeats itself")
     else:
         n = min(64, len(problems) // 10) if wanted is None else min(wanted, len(problems) // 2)
         problems, held = split_holdout(problems, n, settings.seed)
