@@ -214,6 +214,7 @@ def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[
             f"{n} problems to hold out of {len(problems)} cannot be: it must be at least 0 and leave one to train on. "
             "Hold out fewer, or give a separate file to evaluate on."
         )
+
     def rank(name: str) -> bytes:
         return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
 
