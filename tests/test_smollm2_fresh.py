@@ -61,6 +61,15 @@ def test_greedy_accuracy_stands_beside_the_base_policys_on_the_same_problems(scr
     assert "Seeds 200 to 201 at commit abc, held-out problems: 10, 10." in page
 
 
+def test_the_page_says_which_arms_have_been_tuned_anew_since(script: ModuleType, monkeypatch: Any) -> None:
+    monkeypatch.setattr(script, "rates", lambda task: {"dopr": 5e-6, "random-one": 5e-6, script.RANDOM: 1.0})
+    assert "tuned anew, at other rates than here: one random prompt 5e-06 ([page](smollm2_sums.md))." in script.page(
+        made(script)
+    )
+    monkeypatch.setattr(script, "rates", lambda task: {"dopr": 5e-6, "random-one": 1e-5})
+    assert "tuned anew" not in script.page(made(script))
+
+
 def test_answers_below_zero_stand_apart_where_every_set_has_some(script: ModuleType) -> None:
     results = made(script)["sums"]
     assert script.below_zero(results) == []  # the first set has none

@@ -156,6 +156,13 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
         runs = results["runs"][REFERENCE]
         problems = ", ".join(str(len(run["correct"])) for run in runs)
         made = f"Seeds {runs[0]['seed']} to {runs[-1]['seed']} at commit {results['commit']}, held-out problems: {problems}."
+        other = {arm: rate for arm, rate in rates(task).items() if results["rates"].get(arm, rate) != rate}
+        if other:
+            made += (
+                " Since tuned anew, at other rates than here: "
+                + ", ".join(f"{SAYS[arm].strip('*')} {rate:g}" for arm, rate in other.items())
+                + f" ([page](smollm2_{task}.md))."
+            )
         lines += ["", f"## {TASKS[task][1]}", "", made, "", *rows_of(results), *below_zero(results)]
     return "\n".join(lines) + "\n"
 
