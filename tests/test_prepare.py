@@ -118,6 +118,18 @@ def test_a_task_that_repeats_itself_holds_out_what_it_trains_on(caplog: pytest.L
     assert "repeats itself" in caplog.text
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_no_more_problems_are_trained_on_than_asked_for(size: int) -> None:
+    """Whether so few draws share a prompt with the test split hangs on the seed."""
+    pytest.importorskip("reasoning_gym")
+    shared = 0
+    for seed in range(6):
+        job = prepare(build(TrainSettings, {"data": SUMS, "size": size, "seed": seed, "reward": "number"}))
+        assert 1 <= len(job.problems) <= size
+        shared += "share prompts" in job.held_out_from
+    assert shared
+
+
 def _is_larger(problem: Problem) -> bool:
     """Whether the answer is the larger of the two numbers."""
     return int(problem.answer or "") == max(map(int, re.findall(r"\d+", str(problem.prompt))[-2:]))

@@ -48,7 +48,10 @@ def hold_out(settings: TrainSettings, problems: list[Problem]) -> tuple[list[Pro
             # A small task repeats itself. What its generator likes is likelier held out then, and what is left to train on is
             # something else; so the prompts of both splits are dealt anew, each with the same chance.
             both = [*problems, *_without(held, problems)[0]]
+            asked = len(problems)
             problems, held = split_holdout(both, min(size, max(1, len(both) // 2)), settings.seed)
+            if len(problems) > asked:
+                problems = split_holdout(problems, asked, settings.seed)[1]
             where = f"{len(held)} problems held out from both splits of {settings.data}, which share prompts"
         _say_if_fewer(wanted, held, f"{settings.data} repeats itself")
     else:
