@@ -208,7 +208,7 @@ def summarise(
     rows = {}
     for name, results in arms.items():
         pairs = [a.correct - b.correct for a, b in zip(results, arms[reference], strict=True)]
-        difference = mean_over(pairs)
+        difference = over_seeds([float(pair.mean()) for pair in pairs])
         final = mean_over([r.correct for r in results])
         worst = [r.curve[-1, CURVE.index("worst_skill")] for r in results]
         rows[name] = {

@@ -15,7 +15,7 @@ from dopr.compare.results import RunResult, choose_rate, read_result, summarise,
 from dopr.config import CompareSettings, TrainSettings
 from dopr.config_layers import build
 from dopr.errors import ConfigError, RunError
-from dopr.runlog import read_json, write_json, write_lines
+from dopr.runlog import CONFIG, read_json, write_json, write_lines
 from dopr.selection.registry import STRATEGIES
 from dopr.train.metadata import metadata_of
 from dopr.train.prepare import is_tiny_name, prepare
@@ -81,6 +81,7 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
         for job in final_jobs([a for a in arms if (a.name, rate) in wanted], {a.name: rate for a in arms}, settings)
     ]
     run(final)
+    _check_same_problems(directory, final)
     results = {
         name: [_result(directory, job) for job in final if (job.arm, job.rate) == (chosen["arm"], chosen["rate"])]
         for name, chosen in rates.items()
@@ -116,6 +117,19 @@ def _tuned(directory: Path, arms: Sequence[Arm], tuning: Sequence[Job]) -> dict[
 
 def _result(directory: Path, job: Job) -> RunResult:
     return read_result(directory / RUNS / job.slug, job.seed)
+
+
+def _check_same_problems(directory: Path, jobs: Sequence[Job]) -> None:
+    """Refuse to compare runs of one seed that were evaluated on different problems, as those of data that changed in between."""
+    first: dict[int, tuple[str, str]] = {}
+    for job in jobs:
+        found = read_json(directory / RUNS / job.slug / CONFIG)["resolved"]["held_out_fingerprint"]
+        known, slug = first.setdefault(job.seed, (found, job.slug))
+        if found != known:
+            raise RunError(
+                f"{directory / RUNS}: {slug} and {job.slug} were evaluated on different problems: the data, or how problems are held out, "
+                "changed between them. Give a new --output."
+            )
 
 
 def _reference(settings: CompareSettings, arms: Sequence[Arm]) -> str:
