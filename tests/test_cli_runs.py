@@ -157,6 +157,8 @@ def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place
     assert len(set(picked)) == 12
     assert all(p["rollouts"] == 4 for e in rounds for p in e["picks"])
     assert summary["spent"]["updates"] == 4
+    # A round is closed after its first micro-batch of two; the second takes time, too, and the step.
+    assert summary["spent"]["seconds"] > rounds[-1]["spent"]["seconds"]
     assert "after" not in summary
     assert summary["rewards"]["even"]["scored"] == 48 - summary["rewards"]["even"]["unscorable"]
 

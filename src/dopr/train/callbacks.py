@@ -71,6 +71,7 @@ class RunCallback(TrainerCallback):
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("RunCallback.trainer was not set.")
+        trainer.spent.seconds = trainer.stopwatch.seconds  # a round is closed after its first micro-batch
         share = self.budget.share(trainer.spent)
         if self.measure and self.evaluations and share < 1 and int(share * (self.evaluations + 1)) > self._done:
             self._done = int(share * (self.evaluations + 1))
