@@ -56,7 +56,7 @@ def introduction(worlds: Results) -> list[str]:
         f"({_budgets('shared-skill')} on shared-skill, which is soon mastered) rollouts with one prompt per update, with batches of 4 to 32 prompts, with 64, and in ablations. Accuracies between evaluations are interpolated. "
         "Costs are medians over seeds with their range, where the line to the first evaluation at the target crosses it; the target is the final accuracy of "
         f"{BATCH} minus one point. Ratios are of medians with a 95 % bootstrap interval over seeds; *at least* where most seeds of the other "
-        "method did not get there and its whole budget stands in for the cost. Scores and shares of a gain have bootstraps, too, accuracies and their differences Student's t intervals over seeds. Seconds are of "
+        "method did not get there and its whole budget stands in for the cost. Accuracies, scores and their differences have Student's t intervals over seeds, shares of a gain Fieller's. Seconds are of "
         "single-threaded runs, two side by side on two cores, count training alone, and are rough where the machine had other work to do.", "",
         "| world | problems | base mean | below 1.5 % | above 85 % |", "|---|---|---|---|---|",
     ]  # fmt: skip
@@ -215,10 +215,8 @@ def mean_table(worlds: Results) -> list[str]:
     rows = []
     labels = [label for label in ORDER if all(label in found for found in complete.values())]
     for label in sorted(labels, key=lambda one: -np.mean([found[one].mean() for found in complete.values()])):
-        mean = over_worlds([[found[label]] for found in complete.values()], lambda mine: mine)
-        difference = over_worlds(
-            [[found[label], found[OURS]] for found in complete.values()], lambda mine, ours: mine - ours
-        )
+        mean = over_worlds([[found[label]] for found in complete.values()])
+        difference = over_worlds([[found[label], found[OURS]] for found in complete.values()], (1, -1))
         judged = ["", ""] if label == OURS else [show(difference, "+.2f"), verdict(difference)]
         arm = next(one for one in ARMS if one.label == label)
         rows.append([
@@ -267,14 +265,11 @@ def features_table(worlds: Results) -> list[str]:
         return []
     rows = []
     for names in (*([name] for name in shown), list(shown)):
-        values = [[shown[name][label] for label in (BLIND, HIDDEN, KNOWN)] for name in names]
-        hidden, known = (over_worlds(values, gain) for gain in (_gain_of_hidden, _gain_of_known))
-        share = show(over_worlds(values, share_of_gain), ".0%") if known.low > 0 else "no gain of labels shown"
-        row = [names[0] if len(names) == 1 else "mean", show(hidden, "+.2f"), show(known, "+.2f"), share]
+        values = [(shown[name][BLIND], shown[name][HIDDEN], shown[name][KNOWN]) for name in names]
+        hidden, known = over_worlds(values, (-1, 1, 0)), over_worlds(values, (-1, 0, 1))
+        row = [names[0] if len(names) == 1 else "mean", show(hidden, "+.2f"), show(known, "+.2f"), _share(values)]
         if all(ONE in worlds[name] for name in names):
-            values = [[shown[name][label] for label in (ONE, HIDDEN, KNOWN)] for name in names]
-            known = over_worlds(values, _gain_of_known)
-            row.append(show(over_worlds(values, share_of_gain), ".0%") if known.low > 0 else "no gain of labels shown")
+            row.append(_share([(shown[name][ONE], shown[name][HIDDEN], shown[name][KNOWN]) for name in names]))
         rows.append([*row, ""][:5])
         if len(shown) == 1:
             break
@@ -286,9 +281,6 @@ def features_table(worlds: Results) -> list[str]:
     ]  # fmt: skip
 
 
-def _gain_of_hidden(blind: Floats, hidden: Floats, known: Floats) -> Floats:
-    return hidden - blind
-
-
-def _gain_of_known(blind: Floats, hidden: Floats, known: Floats) -> Floats:
-    return known - blind
+def _share(values: list[tuple[Floats, Floats, Floats]]) -> str:
+    share = share_of_gain(values)
+    return "no gain of labels shown" if share is None else show(share, ".0%")

@@ -26,6 +26,7 @@ from dopr.compare.results import (
     spent_interval,
     summarise,
     targets_of,
+    tuning_score,
     verdict,
 )
 from dopr.config import CompareSettings
@@ -114,6 +115,46 @@ def test_with_unequal_budgets_differences_are_those_at_equal_rollouts_and_tokens
     page = markdown(summary, meta, None)
     assert "| short | 60.0% [60.0, 60.0] | +20.0% [+20.0, +20.0] | better |" in page
     assert "difference to long at 100 rollouts" in page
+
+
+def test_a_batch_that_overshoots_a_small_budget_is_not_compared_at_its_end() -> None:
+    """One batch of 512 where 300 rollouts were asked for: at 300 the others are ahead, at the ends it is."""
+    one = [run([0.2, 0.4, 0.5, 0.6], seed=i) for i in range(2)]
+    batch = [run([0.2, 0.7], seed=i, step=512) for i in range(2)]
+    summary = summarise({"one": one, "batch": batch}, reference="one", targets=(0.5,))
+    assert summary["unequal"]
+    at_end, at_equal = (difference["estimate"] for difference in (
+        summary["arms"]["batch"]["difference"], summary["arms"]["batch"]["equal"]["rollouts"]["difference"]
+    ))  # fmt: skip
+    assert at_end == pytest.approx(0.1)
+    assert at_equal == pytest.approx(0.2 + 0.5 * 300 / 512 - 0.6)
+    few = [replace(r, curve=r.curve * [1, 3, 2, 1, 1, 1]) for r in one]  # as many rollouts, longer ones
+    assert not summarise({"one": one, "few": few}, reference="one", targets=(0.5,))["unequal"]
+    timed = [replace(r, curve=r.curve * [2, 3, 1, 1, 1, 1]) for r in one]  # as many seconds
+    assert not summarise({"one": one, "timed": timed}, reference="one", targets=(0.5,))["unequal"]
+
+
+@pytest.mark.slow
+@pytest.mark.trl
+def test_tuning_is_also_scored_over_the_least_budget_where_budgets_differ(tmp_path: Path) -> None:
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = command(
+        "--data", str(data), "--model", "tiny", "--strategies", "random-one,random-one+budget=rollouts=48", "--seeds", "1",
+        "--budget", "rollouts=16", "--evaluations", "2", "--learning-rates", "1e-4", "--learning-rates", "2e-4", "--tuning-seeds", "1",
+        "--eval-problems", "8", "--jobs", "2", "--output", str(out),
+    )  # fmt: skip
+    done = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rates = json.loads((out / "results.json").read_text())["meta"]["rates"]
+    for arm, own in (("random-one", 16), ("random-one+budget=rollouts=48", 48)):
+        name = re.sub("[^A-Za-z0-9.]+", "-", arm)
+        for rate in ("0.0001", "0.0002"):
+            result = read_result(out / "runs" / f"{name}--lr{rate}--seed1000", 1000)
+            assert result.rollouts == own
+            assert rates[arm]["tried"][arm][rate] == pytest.approx(result.mean_accuracy(), abs=1e-4)
+            assert rates[arm]["tried_at_least"][arm][rate] == pytest.approx(result.mean_accuracy(16), abs=1e-4)
 
 
 def test_no_reported_seed_is_tuned_on_and_every_arm_gets_the_same_seeds() -> None:
@@ -264,9 +305,19 @@ def test_targets_lie_between_the_base_and_where_the_reference_ends() -> None:
 
 def test_the_rate_with_the_best_run_wins_and_an_edge_is_told() -> None:
     runs = {1e-4: [run([0.2, 0.3])], 2e-4: [run([0.2, 0.6])], 4e-4: [run([0.2, 0.4])]}
-    assert choose_rate(runs) == (2e-4, False)
-    assert choose_rate({r: v for r, v in runs.items() if r < 4e-4}) == (2e-4, True)
-    assert choose_rate({2e-4: runs[2e-4]}) == (2e-4, False)
+    assert choose_rate(runs, 100) == (2e-4, False)
+    assert choose_rate({r: v for r, v in runs.items() if r < 4e-4}, 100) == (2e-4, True)
+    assert choose_rate({2e-4: runs[2e-4]}, 100) == (2e-4, False)
+
+
+def test_a_run_that_stopped_is_tuned_over_as_many_rollouts_as_the_others() -> None:
+    stuck, slow = [run([0.2, 0.5])], [run([0.2, 0.3, 0.6, 0.9, 0.9])]
+    assert stuck[0].mean_accuracy() == pytest.approx(0.35)
+    assert slow[0].mean_accuracy() == pytest.approx(0.5875)
+    soon, late = [run([0.2, 0.9])], [run([0.2, 0.3, 0.6, 0.9])]  # both stopped at a target of .9
+    assert choose_rate({1e-4: stuck, 2e-4: slow}, 400) == (2e-4, True)
+    assert choose_rate({1e-4: soon, 2e-4: late}, 300) == (1e-4, True)
+    assert late[0].mean_accuracy() < tuning_score(soon, 300) == pytest.approx((0.55 + 0.9 + 0.9) / 3)
 
 
 def test_the_page_says_no_difference_where_none_is_shown() -> None:

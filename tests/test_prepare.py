@@ -97,6 +97,17 @@ def test_prompts_that_repeat_under_other_ids_are_not_trained_on_once_held_out(tm
         prepare(build(TrainSettings, {"data": same}))
 
 
+def test_prompts_that_differ_in_white_space_alone_are_not_split(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [f"What  is{' ' * (i // 30)} p{i % 30}?{chr(10) * (i % 2)}" for i in range(120)])
+    job = prepare(build(TrainSettings, {"data": data, "eval_problems": 10}))
+    train, held = {p.wording for p in job.problems}, {p.wording for p in job.held_out}
+    assert (len(train), len(held)) == (20, 10)
+    assert not train & held
+    chat = [verl(tmp_path / f"{ord(end)}.jsonl", [f"p{i}{end * 3}x" for i in range(20)]) for end in (" ", "\n")]
+    with pytest.raises(ConfigError, match="20 training problems are also evaluation problems"):
+        prepare(build(TrainSettings, {"data": chat[0], "eval_data": chat[1]}))
+
+
 def test_a_task_that_repeats_itself_holds_out_what_it_trains_on(caplog: pytest.LogCaptureFixture) -> None:
     """Two numbers up to 12 of which the larger is the least common multiple come more often than others."""
     pytest.importorskip("reasoning_gym")

@@ -176,12 +176,12 @@ def over_seeds(values: ArrayLike, *, level: float = 0.95, least: float = -1.0, m
         return Interval(float(data[0]), least, most)
     mean, width = (
         float(data.mean()),
-        _student(0.5 + level / 2, len(data) - 1) * float(data.std(ddof=1)) / len(data) ** 0.5,
+        student(0.5 + level / 2, len(data) - 1) * float(data.std(ddof=1)) / len(data) ** 0.5,
     )
     return Interval(mean, max(mean - width, least), min(mean + width, most))
 
 
-def _student(p: float, df: int) -> float:
+def student(p: float, df: float) -> float:
     """The quantile p >= 1/2 of Student's t: with t = sqrt(df) tan(a) the angle a has a density in proportion to cos(a)^(df - 1)."""
     angles = np.linspace(0.0, np.pi / 2, 20_001)
     density = np.cos(angles) ** (df - 1)

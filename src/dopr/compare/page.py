@@ -46,7 +46,7 @@ def _differences_text(summary: Mapping[str, Any]) -> str:
     if not summary["unequal"]:
         return f"Differences are paired by seed, against {summary['reference']}; their intervals are Student's t over seeds."
     return (
-        f"The arms' budgets differ, so differences to {summary['reference']} are not those at the end: they are paired by seed, on "
+        f"What the arms spent differs, so differences to {summary['reference']} are not those at the end: they are paired by seed, on "
         "interpolated curves, at the rollouts that every run had, and in brackets at the tokens that every run had."
     )
 

@@ -14,6 +14,7 @@ from dopr.metrics import Interval, over_seeds
 from dopr.runlog import informative_share, read_events
 
 _RESAMPLES = 2000
+_ALIKE = 1.05  # ends that differ by less are ends of equal budgets: rounds are whole
 #: What a point of a curve holds, in order.
 CURVE = ("rollouts", "tokens", "seconds", "accuracy", "worst_skill", "updates")
 
@@ -42,6 +43,11 @@ class RunResult:
     updates: int
     select: float = float("nan")
     greedy: NDArray[np.bool_] | None = None
+
+    @property
+    def rollouts(self) -> float:
+        """Spent by its last evaluation."""
+        return float(self.curve[-1, CURVE.index("rollouts")])
 
     def spent_at(self, target: float, column: str) -> float:
         """Spent in ``column`` at the first evaluation that reaches ``target``; infinity if none does."""
@@ -156,15 +162,19 @@ def spent_interval(values: Sequence[float]) -> dict[str, float | None] | None:
     return {"estimate": middle, "low": min(values), "high": high if np.isfinite(high) else None}
 
 
-def tuning_score(runs: Sequence[RunResult]) -> float:
-    """What tuning compares: mean accuracy over the run, over seeds."""
-    return float(np.mean([r.mean_accuracy() for r in runs]))
+def tuning_score(runs: Sequence[RunResult], rollouts: float) -> float:
+    """What tuning compares: mean accuracy over so many rollouts, over seeds.
+
+    A run that ended before, at a target or for want of signal, counts as if it had stayed where it was: over its own rollouts
+    alone one that soon got stuck would look good, and one that was soon there bad.
+    """
+    return float(np.mean([r.mean_accuracy(rollouts) for r in runs]))
 
 
-def choose_rate(runs: Mapping[float, Sequence[RunResult]]) -> tuple[float, bool]:
-    """The learning rate with the highest mean accuracy over the tuning runs, and whether it lies at the grid's edge."""
+def choose_rate(runs: Mapping[float, Sequence[RunResult]], rollouts: float) -> tuple[float, bool]:
+    """The learning rate with the highest ``tuning_score``, and whether it lies at the grid's edge."""
     rates = sorted(runs)
-    best = max(rates, key=lambda rate: tuning_score(runs[rate]))
+    best = max(rates, key=lambda rate: tuning_score(runs[rate], rollouts))
     return best, len(rates) > 1 and best in (rates[0], rates[-1])
 
 
@@ -198,13 +208,15 @@ def summarise(
         arms: Results of every arm's reported runs, in the same order of seeds.
         reference: The arm that the others are compared with.
         targets: Accuracies whose cost is wanted; empty = see ``targets_of``.
-        unequal: Whether the arms had different budgets, so that their ends cannot be compared.
+        unequal: Whether the arms had different budgets, so that their ends cannot be compared; where all of rollouts, tokens
+            and seconds differ at the ends (a batch may overshoot a small budget) they are not compared either.
     """
     goals = list(targets) or targets_of(arms[reference], arms)
     least = {
         column: min(float(r.curve[-1, CURVE.index(column)]) for results in arms.values() for r in results)
         for column in ("rollouts", "tokens")
     }
+    unequal = unequal or not any(_alike(arms, column) for column in CURVE[:3])
     rows = {}
     for name, results in arms.items():
         pairs = [a.correct - b.correct for a, b in zip(results, arms[reference], strict=True)]
@@ -234,6 +246,12 @@ def summarise(
         "reference": reference, "targets": goals, "equal": least, "unequal": unequal, "start": start,
         "seeds": len(arms[reference]), "problems": len(arms[reference][0].correct), "arms": rows,
     }  # fmt: skip
+
+
+def _alike(arms: Mapping[str, Sequence[RunResult]], column: str) -> bool:
+    """Whether arms had spent as much on the mean when they ended, to a few in a hundred."""
+    ends = [np.mean([r.curve[-1, CURVE.index(column)] for r in results]) for results in arms.values()]
+    return bool(max(ends) <= _ALIKE * min(ends))
 
 
 def greedy_of(results: Sequence[RunResult]) -> dict[str, Any] | None:

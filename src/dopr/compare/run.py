@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,18 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
             )
 
         run_jobs(jobs, directory / RUNS, at_once=at_once, keep_policies=settings.keep_policies, done=tell)
+        _check_same_problems(directory, jobs)
 
     tuning = tuning_jobs(arms, settings)
     run(tuning)
     families = list(dict.fromkeys(arm.family for arm in arms))
-    rates = {name: _tuned(directory, [arm for arm in arms if arm.family == name], tuning) for name in families}
+    tried: dict[str, dict[float, list[RunResult]]] = {}
+    for job in tuning:
+        tried.setdefault(job.arm, {}).setdefault(job.rate, []).append(_result(directory, job))
+    unequal = any("budget" in arm.settings for arm in arms)
+    lengths = [run.rollouts for runs in tried.values() for results in runs.values() for run in results]
+    least = min(lengths) if lengths and unequal else None
+    rates = {name: _tuned([arm for arm in arms if arm.family == name], tried, least) for name in families}
     wanted = {(chosen["arm"], chosen["rate"]) for chosen in rates.values()}
     final = [
         job
@@ -81,12 +88,10 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
         for job in final_jobs([a for a in arms if (a.name, rate) in wanted], {a.name: rate for a in arms}, settings)
     ]
     run(final)
-    _check_same_problems(directory, final)
     results = {
         name: [_result(directory, job) for job in final if (job.arm, job.rate) == (chosen["arm"], chosen["rate"])]
         for name, chosen in rates.items()
     }
-    unequal = any("budget" in arm.settings for arm in arms)
     summary = summarise(results, reference=reference, targets=settings.targets, unequal=unequal)
     meta = {
         "command": command, "budget": common["budget"] or "the default budget", "data": common["data"],
@@ -96,23 +101,35 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
     return Comparison(directory=directory, summary=summary, meta=meta)
 
 
-def _tuned(directory: Path, arms: Sequence[Arm], tuning: Sequence[Job]) -> dict[str, Any]:
-    """The chosen one of alternative arms, its chosen learning rate and grid, and the score of all that was tried."""
+def _tuned(
+    arms: Sequence[Arm], tried: Mapping[str, Mapping[float, Sequence[RunResult]]], least: float | None
+) -> dict[str, Any]:
+    """The chosen one of alternative arms, its chosen learning rate and grid, and the scores of all that was tried.
+
+    Args:
+        arms: Alternatives of one family.
+        tried: Tuning runs by arm and rate; none for arms with nothing to choose.
+        least: Rollouts that every tuning run of the comparison had, if budgets differ: scores over these are noted, too.
+    """
+    ran = {arm.name: tried[arm.name] for arm in arms if arm.name in tried}
+    end = max((run.rollouts for runs in ran.values() for results in runs.values() for run in results), default=0.0)
     found: list[tuple[float, Arm, float, bool]] = []
-    tried: dict[str, dict[str, float]] = {}
     for arm in arms:
-        runs = {
-            rate: [_result(directory, job) for job in tuning if (job.arm, job.rate) == (arm.name, rate)]
-            for rate in arm.rates
-        }
-        if not all(runs.values()):
+        if arm.name not in ran:
             found.append((0.0, arm, arm.rates[len(arm.rates) // 2], False))
             continue
-        rate, edge = choose_rate(runs)
-        tried[arm.name] = {f"{r:g}": round(tuning_score(results), 4) for r, results in runs.items()}
-        found.append((tuning_score(runs[rate]), arm, rate, edge))
+        rate, edge = choose_rate(ran[arm.name], end)
+        found.append((tuning_score(ran[arm.name][rate], end), arm, rate, edge))
     _, arm, rate, edge = max(found, key=lambda one: one[0])
-    return {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": tried}
+    chosen = {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": _scores(ran, end)}
+    return chosen if least is None else chosen | {"tried_at_least": _scores(ran, least)}
+
+
+def _scores(ran: Mapping[str, Mapping[float, Sequence[RunResult]]], rollouts: float) -> dict[str, dict[str, float]]:
+    return {
+        name: {f"{rate:g}": round(tuning_score(results, rollouts), 4) for rate, results in runs.items()}
+        for name, runs in ran.items()
+    }
 
 
 def _result(directory: Path, job: Job) -> RunResult:

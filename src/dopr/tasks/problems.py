@@ -36,6 +36,14 @@ class Problem:
     #: Every column but the prompt and ``answer``, untouched.
     extra: dict[str, Any]
 
+    @property
+    def wording(self) -> str:
+        """The prompt with every stretch of white space as one blank: problems of one wording are the same question."""
+        said = (
+            [self.prompt] if isinstance(self.prompt, str) else [v for message in self.prompt for v in message.values()]
+        )
+        return " ".join(" ".join(said).split())
+
 
 def load_problems(
     source: str,
@@ -203,7 +211,7 @@ def columns_of(problems: Sequence[Problem]) -> list[dict[str, Any]]:
 def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[Problem], list[Problem]]:
     """``(train, held_out)`` with ``n`` held out: the ids with the smallest hashes, whatever the order of ``problems``.
 
-    Of problems with the same prompt the one whose id sorts first stands for all: a prompt that comes often is held out as likely
+    Of problems with the same prompt (but for white space) the one whose id sorts first stands for all: a prompt that comes often is held out as likely
     as any other (fewer than ``n``, if there are fewer prompts), and its other copies are left among the first.
 
     Raises:
@@ -218,9 +226,8 @@ def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[
     def rank(name: str) -> bytes:
         return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).digest()
 
-    names: dict[str, str] = {}  # by prompt
+    names: dict[str, str] = {}  # by wording
     for problem in problems:
-        prompt = json.dumps(problem.prompt)
-        names[prompt] = min(names.get(prompt, problem.id), problem.id)
+        names[problem.wording] = min(names.get(problem.wording, problem.id), problem.id)
     held = set(sorted(names.values(), key=rank)[:n])
     return [p for p in problems if p.id not in held], [p for p in problems if p.id in held]

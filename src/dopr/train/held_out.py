@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 from dopr.config import ProblemSettings, TrainSettings
@@ -90,12 +89,12 @@ def _from_file(
 
 
 def _without(problems: list[Problem], held: list[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """The problems whose prompt is not that of a held-out one, and the others."""
-    prompts = {json.dumps(p.prompt) for p in held}
+    """The problems whose prompt is not that of a held-out one, white space aside, and the others."""
+    wordings = {p.wording for p in held}
     kept: list[Problem] = []
     shared: list[Problem] = []
     for problem in problems:
-        (shared if json.dumps(problem.prompt) in prompts else kept).append(problem)
+        (shared if problem.wording in wordings else kept).append(problem)
     return kept, shared
 
 
