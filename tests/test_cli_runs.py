@@ -59,6 +59,22 @@ def test_the_log_is_whole_contiguous_and_adds_up(finished: tuple[Path, str]) -> 
     assert [e["round"] for e in events(finished[0], "eval")][::2] == [0, len(rounds)]
 
 
+def test_a_run_that_a_target_ended_is_measured_by_other_draws_than_those_that_reached_it(place: Path) -> None:
+    said = dopr(
+        place, "train", "--evaluations", "20", "--target", "0.5", "--eval-problems", "64", "--output", "at-target"
+    )
+    evaluations = events(place / "at-target", "eval")
+    stopping, after = evaluations[-2:]
+    assert stopping["accuracy"] >= 0.5 > max(e["accuracy"] for e in evaluations[:-2])
+    assert stopping["spent"] == after["spent"]
+    assert stopping["correct"] != after["correct"]
+    summary = read(place / "at-target" / "summary.json")
+    assert summary["reason"] == "target accuracy 0.5 reached"
+    assert summary["reached"] == stopping["spent"]
+    assert summary["after"]["accuracy"] == after["accuracy"]
+    assert f"{after['accuracy']:.1%}" in said
+
+
 def test_the_summary_agrees_with_the_log_and_the_terminal(finished: tuple[Path, str]) -> None:
     run, printed = finished
     summary, rounds, measured = read(run / "summary.json"), events(run, "round"), events(run, "eval")

@@ -52,6 +52,7 @@ class RunCallback(TrainerCallback):
         )  # fmt: skip
         self.trainer: DoPRTrainer | None = None  # set once the trainer exists
         self.reason = "max_steps reached"  # what TRL ends at by itself
+        self.at_target = False
         self._interrupted = False
         self._done = 0
 
@@ -77,7 +78,8 @@ class RunCallback(TrainerCallback):
             self._done = int(share * (self.evaluations + 1))
             evaluation = self.evaluate(trainer)
             if self.target is not None and evaluation and evaluation.accuracy.estimate >= self.target:
-                control.should_training_stop, self.reason = True, f"target accuracy {self.target:g} reached"
+                self.at_target = control.should_training_stop = True
+                self.reason = f"target accuracy {self.target:g} reached"
         self.progress(trainer.last_round, share)
         due = bool(self.save_seconds) and time.monotonic() - self._saved >= self.save_seconds
         interrupted, due, spent = trainer.any_process(self._interrupted, due, share >= 1)

@@ -103,6 +103,8 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
 
     def measure(how: Sampling = sampling) -> Evaluation:
         live = trainer.accelerator.unwrap_model(trainer.model)
+        if callback.at_target:  # the draws that reached it would flatter what they stopped
+            how = replace(how, seed=how.seed + 1)
         return evaluate(live, tokenizer, held_out, scorer, sampling=how)
 
     callback = RunCallback(
