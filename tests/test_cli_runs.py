@@ -152,7 +152,20 @@ def test_a_run_is_not_evaluated_on_problems_that_have_changed_since(place: Path)
     write_jsonl(place / "old.jsonl", sums(40))
     printed = dopr(place, "eval", "--run", "beside", code=2)
     assert "cannot be evaluated again with other data (held_out_fingerprint: " in printed
-    dopr(place, "eval", "--run", "split")
+    assert "trained on" not in dopr(place, "eval", "--run", "split")
+
+
+def test_a_checkpoint_that_was_trained_on_what_it_is_evaluated_on_says_so(place: Path) -> None:
+    write_jsonl(place / "pool.jsonl", sums(40))
+    write_jsonl(place / "later.jsonl", [{**row, "question": row["question"] + " \n"} for row in sums(50)[30:]])
+    small = ("--trainer", "max_steps=1", "--evaluations", "0", "--max-completion-length", "4")
+    dopr(place, "train", "--data", "pool.jsonl", "--eval-problems", "0", *small, "--output", "seen")
+    evaluated = ("eval", "--model", "seen/checkpoints/final", "--max-completion-length", "4", "--data")
+    assert "10 of the 20 problems of later.jsonl were among those that" in dopr(place, *evaluated, "later.jsonl")
+    write_jsonl(place / "later.jsonl", sums(60)[40:])
+    assert "were among those" not in dopr(place, *evaluated, "later.jsonl")
+    write_jsonl(place / "pool.jsonl", sums(60))  # no longer what it was trained on: not known
+    assert "were among those" not in dopr(place, *evaluated, "later.jsonl")
 
 
 def test_batch_grpo_with_micro_batches_and_a_reward_function_of_the_user_s(place: Path) -> None:

@@ -37,16 +37,17 @@ def _result(run: Mapping[str, Any]) -> RunResult:
 
 
 def introduction(store: Mapping[str, Any], missing: str) -> list[str]:
-    commits = ", ".join(sorted({run["commit"] for run in store.values()}))
+    by_arm = {label: {run["commit"] for key, run in store.items() if key.endswith(f" | {label}")} for label in ARMS}
+    commits = "; ".join(f"{label} {', '.join(sorted(made))}" for label, made in by_arm.items())
     slips = ", ".join(f"{slip:.0%}" for slip in SLIPS)
     rates = "; ".join(f"{label} {arm.learning_rate:g}" for label, arm in ARMS.items())
     budgets = "; ".join(f"{label} {arm.rollouts:,}" for label, arm in ARMS.items())
     return [
         "# Worlds that nothing was tuned on", "",
         "Made by `python benchmarks/drawn_worlds/run.py`; do not edit. Raw runs: [drawn_worlds.json](drawn_worlds.json), "
-        f"at commit {commits} (a plus: with changes not yet committed).", "",
+        f"by the commits (a plus: with changes not yet committed): {commits}.", "",
         *([f"**Not complete yet**: {missing}.", ""] if missing else []),
-        f"The five worlds of the [suite](suite.md) were looked at while the rule was made. These {len(FAMILIES) * len(WORLDS)} were drawn after it was settled (but for when searches are given up, which no run here was used for), by the first seed "
+        f"The five worlds of the [suite](suite.md) were looked at while the rule was made. These {len(FAMILIES) * len(WORLDS)} were drawn after it was settled (but for how long searches last and which policy they ask, which no run here was used for), by the first seed "
         f"({SEED}): {len(FAMILIES)} families of 25 skills with other words, right strategies and base rates, each with a base policy trained from nothing, and {len(WORLDS)} worlds a family, which hold 4 to 16 "
         "of its skills in random proportions, half of them the shared one, too (`benchmarks/drawn_worlds/draw.py`). "
         f"Base rates are even in log-odds. In the families {slips} of all answers have one digit wrong whatever the strategy, so wrong answers are many, and a policy has to become sure "

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from dopr.cli.eval_sets import EvalSet, load_sets
+from dopr.cli.trained_on import warn_of_trained_on
 from dopr.config import EvalSettings, TrainSettings
 from dopr.config_layers import build
 from dopr.errors import ConfigError, DataError, RunError
@@ -40,6 +41,8 @@ def run_command(settings: EvalSettings) -> None:
         _evaluate_run(settings, settings.run, console)
         return
     sets = load_sets(settings)
+    for one in sets:
+        warn_of_trained_on(settings.model, one.settings.data or one.name, one.problems)
     model = _Model(settings)
     jobs = [
         (one, to_rows(one.problems, **_shape(one, model)), _sampling(one, model), _folder(settings, one, len(sets) > 1))
