@@ -54,7 +54,8 @@ ARMS = ["dopr", RANDOM, REFERENCE, *(f"{name}+prompts_per_round=8+budget=rollout
 COMMON = [
     "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
     "--max-completion-length", str(LENGTH), "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
-    "--probe", "0", "--warn-constant", "0", "--learning-rates", "5e-6", "--learning-rates", "1e-5", "--tuning-seeds", "1",
+    "--probe", "0", "--warn-constant", "0", "--learning-rates", "2.5e-6", "--learning-rates", "5e-6", "--learning-rates", "1e-5",
+    "--tuning-seeds", "1",
 ]  # fmt: skip
 #: Batch GRPO of the field's size, in micro-batches that fit into memory; two minutes an update. Of multiples there are but 35 to 45 to
 #: train on, so a batch holds 32 there.
