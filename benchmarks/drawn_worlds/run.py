@@ -50,7 +50,7 @@ ARMS = {
     "dopr, prompt at random": Arm(
         strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option={"random": True}
     ),
-    "dopr without search": Arm(strategy="dopr", rollouts=ROLLOUTS, learning_rate=2e-4, option={"search": False}),
+    "dopr without search": Arm(strategy="dopr", rollouts=ROLLOUTS, learning_rate=1e-4, option={"search": False}),
     "one random prompt": Arm(strategy="random-one", rollouts=1500, learning_rate=1e-4),
     "batch GRPO 4 x 8": Arm(strategy="uniform", rollouts=4000, learning_rate=2e-4, prompts_per_round=4),
     "DAPO filter 8 x 8": Arm(strategy="dapo", rollouts=4000, learning_rate=5.7e-4, prompts_per_round=8),
