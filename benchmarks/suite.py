@@ -83,6 +83,7 @@ ARMS = (
             ("dopr, solved prompts chosen too", "dopr+option.fresh=false"),
             ("dopr, successes replayed whole", "dopr+option.contrast=false"),
             ("dopr without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8"),
+            ("dopr, prompt at random, without sequential rollouts and search", "dopr+chunk=8+wrong_cap=8+right_cap=8+option.random=true"),
             ("dopr without replay updates", "dopr+replay_updates=0"),
             ("dopr without features", "dopr+features=none"),
             ("dopr without the regression on features", "dopr+option.linear=false"),

@@ -283,4 +283,6 @@ def features_table(worlds: Results) -> list[str]:
 
 def _share(values: list[tuple[Floats, Floats, Floats]]) -> str:
     share = share_of_gain(values)
-    return "no gain of labels shown" if share is None else show(share, ".0%")
+    if share is None:
+        return "no gain of labels shown"
+    return show(share, ".0%") if share.high < 10 else f"{share.estimate:.1%} [{100 * share.low:.1f}, unbounded]"
