@@ -5,7 +5,7 @@
     python benchmarks/smollm2/compare.py multiples      least common multiples of two numbers up to 12
 
 One `dopr compare` a task, so a comparison that was stopped goes on where it stopped. Its page, figure and compact results are copied to
-docs/results/smollm2_TASK.{md,svg,json}; with --large, which adds batches of 64 x 8 (multiples: 32 x 8), to smollm2_TASK_large. With --only, other arms' runs are those of that .json, so that
+docs/results/smollm2_TASK.{md,svg,json}; with --large, which adds batches of 64 x 8 (multiples: 32 x 8), to smollm2_TASK_large. With --only, other arms' runs are those that are stored, so that
 a changed rule needs its own runs alone; the page says which commit made each arm's. --tuning DIR takes the tuning of another `dopr compare` of these arms, if the same rates win.
 """
 
@@ -155,7 +155,7 @@ def main() -> None:
     subprocess.run(command, env=environment, check=True)
     new = json.loads((work / "results.json").read_text())
     new["meta"]["commits"] = dict.fromkeys(new["runs"], commit())
-    results = merged(json.loads(stored.read_text()) if options.only and stored.exists() else {}, new)
+    results = merged(json.loads(stored.read_text()) if stored.exists() else {}, new)
     results["meta"]["command"] = shlex.join(["dopr", *arguments(options.task, results["runs"], options.seeds, "DIR")])
     made = f"Made by `python benchmarks/smollm2/compare.py {options.task} --seeds {options.seeds}{' --large' * options.large}`, arm by arm "
     made += "at the commits " + ", ".join(f"{made_by} ({arm})" for arm, made_by in results["meta"]["commits"].items())
