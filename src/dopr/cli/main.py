@@ -46,7 +46,7 @@ def train(config_file: str | None, **flags: Any) -> None:
 @cli.command("eval")
 @settings_options(EvalSettings)
 def eval_(config_file: str | None, **flags: Any) -> None:
-    """Measure a policy: greedy or avg@n, unbiased pass@k and maj@n, with bootstrap intervals over problems."""
+    """Measure a policy: greedy or avg@n, unbiased pass@k and maj@n, with intervals over problems."""
     settings = read_settings(EvalSettings, config_file, flags)
     from dopr.cli.eval import run_command
 
