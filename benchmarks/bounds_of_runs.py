@@ -144,7 +144,7 @@ def summarise(found: dict[str, Any], stored: dict[str, Stored], target: float) -
         "many times as far as one prompt's, so few updates are not few rollouts. In rollouts the best arm used "
         f"{min(used_of_floor):.1f} times T5's floor; "
         f"first successes of enough skills for {unlocked['target']:.0%} take {unlocked['random'][0]:.0f} rollouts on the mean with prompts in random order "
-        "and plain draws ([the audit](theory.md)): fewer is what choice and search have saved, more is everything after them. T4: the pool of 2,000 problems is 22 times what it asks for.",
+        "and plain draws ([the audit](../theory.md)): fewer is what choice and search have saved, more is everything after them. T4: the pool of 2,000 problems is 22 times what it asks for.",
     ]  # fmt: skip
     beaten = sum(run["exit"] != 0 for run in found.values())
     lines += ["", f"Base success {base:.1%}. Runs of the first table that beat a bound: {beaten}."]
