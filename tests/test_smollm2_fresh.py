@@ -91,6 +91,31 @@ def test_rates_are_those_of_the_stored_pages_without_their_budgets(script: Modul
     assert found["dopr"] == stored["dopr"]["rate"]
 
 
+def test_rates_are_the_best_over_the_rollouts_that_arms_are_compared_at(script: ModuleType) -> None:
+    tried = {"tried": {"a": {"1e-05": 0.3, "2e-05": 0.4}}, "rate": 2e-5}
+    assert script.best_rate("a", tried) == 2e-5
+    assert script.best_rate("a", tried | {"tried_at_least": {"a": {"1e-05": 0.25, "2e-05": 0.2}}}) == 1e-5
+
+
+def test_other_sets_that_nothing_was_developed_on_count_where_the_rates_are_the_same(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = made(script)["sums"]
+    monkeypatch.setattr(script, "TARGET", tmp_path)
+    longer = {"random-one": "random-one+budget=rollouts=400", "dopr": "dopr"}
+    page = {
+        "runs": {longer[arm]: rows[:1] for arm, rows in results["runs"].items()},
+        "meta": {"rates": {"dopr": {"rate": 5e-6}, longer["random-one"]: {"rate": 1e-5}}, "commits": {"dopr": "c1"}},
+    }
+    (tmp_path / "smollm2_multiples.json").write_text(json.dumps(page))
+    rows = [line for line in script.all_sets("multiples", results) if line.startswith("| **")]
+    assert rows == ["| **dopr** | one random prompt | +20, +20, +20 | +20.0% [+20.0, +20.0], better |"]
+    page["meta"]["rates"]["dopr"]["rate"] = 1e-5  # another rate is another arm
+    (tmp_path / "smollm2_multiples.json").write_text(json.dumps(page))
+    assert not any("**dopr**" in line for line in script.all_sets("multiples", results))
+    assert script.all_sets("sums", results) == []  # those were developed on
+
+
 def test_the_stored_page_is_that_of_the_stored_results(script: ModuleType) -> None:
     kept = ROOT / "docs" / "results"
     stored = json.loads((kept / "smollm2_fresh.json").read_text())

@@ -34,6 +34,8 @@ from dopr.train.prepare import prepare
 FIRST = 209  # seeds from here on; no version of the rule was looked at on them (200 to 207 showed faults of it and of the split)
 NAME = "smollm2_fresh"
 REFERENCE = "random-one"
+#: Sets of compare.py's page that no version of the rule was developed on either.
+ALSO = {"multiples": "seeds 0 to 2, whose problems were dealt anew after the rule's last change"}
 SAYS = {
     "dopr": "**dopr**",
     RANDOM: "dopr, but prompts at random",
@@ -145,6 +147,32 @@ def below_zero(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def all_sets(task: str, results: Mapping[str, Any]) -> list[str]:
+    """Differences over these sets and those of compare.py's page, for the arms that have the same rate there."""
+    if task not in ALSO:
+        return []
+    page = json.loads((TARGET / f"smollm2_{task}.json").read_text())
+    runs: dict[str, list[RunResult]] = {}
+    for name, rows in page["runs"].items():
+        arm = name.partition("+budget=")[0]
+        if page["meta"]["rates"][name]["rate"] == results["rates"].get(arm):
+            runs[arm] = [RunResult.from_dict(run) for run in [*rows, *results["runs"][arm]]]
+    if REFERENCE not in runs:
+        return []
+    limit = min(run.rollouts for arm in runs.values() for run in arm)
+    at = {arm: np.array([run.accuracy_at("rollouts", limit) for run in rows]) for arm, rows in runs.items()}
+    pairs = [(arm, REFERENCE) for arm in SAYS if arm in at and arm != REFERENCE]
+    pairs += [("dopr", RANDOM)] if RANDOM in at and "dopr" in at else []
+    lines = ["", f"With {ALSO[task]} ([page](smollm2_{task}.md), commits {', '.join(sorted(set(page['meta']['commits'].values())))}), {len(at[REFERENCE])} sets in all, "
+             f"for the arms with the same rate there, at {limit:.0f} rollouts and temperature 1:", "", "| policy | minus | by set | mean |", "|---|---|---|---|"]  # fmt: skip
+    for arm, other in pairs:
+        ahead = at[arm] - at[other]
+        found = over_seeds(ahead)
+        sets = ", ".join(f"{round(100 * one):+d}" for one in ahead)
+        lines.append(f"| {SAYS[arm]} | {SAYS[other]} | {sets} | {percent(asdict(found), '+')}, {verdict(found)} |")
+    return lines
+
+
 def by_seed(shares: Sequence[float]) -> str:
     """``20%, 31%``."""
     return ", ".join(f"{share:.0%}" for share in shares)
@@ -169,7 +197,16 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
                 + ", ".join(f"{SAYS[arm].strip('*')} {rate:g}" for arm, rate in other.items())
                 + f" ([page](smollm2_{task}.md))."
             )
-        lines += ["", f"## {TASKS[task][1]}", "", made, "", *rows_of(results), *below_zero(results)]
+        lines += [
+            "",
+            f"## {TASKS[task][1]}",
+            "",
+            made,
+            "",
+            *rows_of(results),
+            *below_zero(results),
+            *all_sets(task, results),
+        ]
     return "\n".join(lines) + "\n"
 
 
