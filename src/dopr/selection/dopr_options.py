@@ -51,7 +51,7 @@ class DoprOptions:
         search: Where a success is not to be expected, a group that has failed so far goes on one rollout at a time, and repeats
             none of its failed answers (completions, unless a named verifier judges by the answer alone): on clusters that have
             shown no success, and on prompts of which, by their own and their cluster's record and these failures, fewer than
-            one rollout in ``wrong_cap`` succeeds. Default on: without it 50 % mean
+            one rollout in ``wrong_cap`` succeeds. Default on: without it 52 % mean
             accuracy over 300 rollouts of latent-strategy where it is 79 % with it (docs/results/suite.md).
         search_depth: A search ends after this many times ``wrong_cap`` rollouts, or earlier, where draws that deep have not paid
             (``selection/search_record.py``). Default 3: the chance of a success grows with every failure that is left out, so going on
