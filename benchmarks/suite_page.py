@@ -285,4 +285,5 @@ def _share(values: list[tuple[Floats, Floats, Floats]]) -> str:
     share = share_of_gain(values)
     if share is None:
         return "no gain of labels shown"
-    return show(share, ".0%") if share.high < 10 else f"{share.estimate:.1%} [{100 * share.low:.1f}, unbounded]"
+    low, high = (f"{100 * end:.1f}" if abs(end) < 10 else "unbounded" for end in (share.low, share.high))
+    return f"{share.estimate:.1%} [{low}, {high}]"

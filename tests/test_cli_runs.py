@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli_kit import dopr, events, sums, write_jsonl
+from dopr.report_run import read_run
 
 pytest.importorskip("trl", reason="TRL is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.trl]
@@ -73,6 +74,13 @@ def test_a_run_that_a_target_ended_is_measured_by_other_draws_than_those_that_re
     assert summary["reached"] == stopping["spent"]
     assert summary["after"]["accuracy"] == after["accuracy"]
     assert f"{after['accuracy']:.1%}" in said
+    dopr(place, "eval", "--run", "at-target", "--output", "at-target-again")
+    again = read(place / "at-target-again" / "evaluation.json")["metrics"]["avg@1"]["estimate"]
+    assert again == pytest.approx(after["accuracy"])
+    points = read_run(place / "at-target").evals
+    assert [accuracy for at, accuracy, _, _ in points if at == after["spent"]["rollouts"]] == [
+        stopping["accuracy"], after["accuracy"],
+    ]  # fmt: skip
 
 
 def test_the_summary_agrees_with_the_log_and_the_terminal(finished: tuple[Path, str]) -> None:
@@ -158,10 +166,19 @@ def test_a_run_is_not_evaluated_on_problems_that_have_changed_since(place: Path)
 def test_a_checkpoint_that_was_trained_on_what_it_is_evaluated_on_says_so(place: Path) -> None:
     write_jsonl(place / "pool.jsonl", sums(40))
     write_jsonl(place / "later.jsonl", [{**row, "question": row["question"] + " \n"} for row in sums(50)[30:]])
-    small = ("--trainer", "max_steps=1", "--evaluations", "0", "--max-completion-length", "4")
+    (place / "loud.py").write_text(
+        "print('IMPORTED')\ndef right(completions, **columns):\n    return [1.0] * len(completions)\n"
+    )
+    small = ("--trainer", "max_steps=1", "--evaluations", "0", "--max-completion-length", "4", "--reward", "loud:right")
     dopr(place, "train", "--data", "pool.jsonl", "--eval-problems", "0", *small, "--output", "seen")
+    (place / "linked").symlink_to(place / "seen" / "checkpoints" / "final")
     evaluated = ("eval", "--model", "seen/checkpoints/final", "--max-completion-length", "4", "--data")
-    assert "10 of the 20 problems of later.jsonl were among those that" in dopr(place, *evaluated, "later.jsonl")
+    printed = dopr(place, *evaluated, "later.jsonl")
+    assert "10 of the 20 problems of later.jsonl were among those that" in printed
+    assert "IMPORTED" not in printed  # the run's reward is none of its business
+    assert "--run" not in printed  # it held nothing out
+    printed = dopr(place, "eval", "--model", "linked", "--max-completion-length", "4", "--data", "later.jsonl")
+    assert "10 of the 20 problems" in printed
     write_jsonl(place / "later.jsonl", sums(60)[40:])
     assert "were among those" not in dopr(place, *evaluated, "later.jsonl")
     write_jsonl(place / "pool.jsonl", sums(60))  # no longer what it was trained on: not known

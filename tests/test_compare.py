@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from dopr.compare.arms import final_jobs, make_arms, tuning_jobs
-from dopr.compare.page import markdown, number
+from dopr.compare.page import difference_of, difference_title, markdown, number
 from dopr.compare.results import (
     RunResult,
     choose_rate,
@@ -128,10 +129,36 @@ def test_a_batch_that_overshoots_a_small_budget_is_not_compared_at_its_end() -> 
     ))  # fmt: skip
     assert at_end == pytest.approx(0.1)
     assert at_equal == pytest.approx(0.2 + 0.5 * 300 / 512 - 0.6)
-    few = [replace(r, curve=r.curve * [1, 3, 2, 1, 1, 1]) for r in one]  # as many rollouts, longer ones
-    assert not summarise({"one": one, "few": few}, reference="one", targets=(0.5,))["unequal"]
-    timed = [replace(r, curve=r.curve * [2, 3, 1, 1, 1, 1]) for r in one]  # as many seconds
-    assert not summarise({"one": one, "timed": timed}, reference="one", targets=(0.5,))["unequal"]
+    as_long = [replace(r, curve=r.curve * [1, 1, 3, 1, 1, 1]) for r in batch]  # that both took as long is chance
+    assert as_long[0].end("seconds") == one[0].end("seconds")
+    assert summarise({"one": one, "batch": as_long}, reference="one", targets=(0.5,))["unequal"]
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("rollouts", [1, 3, 2, 1, 1, 2]), ("tokens", [3, 1, 2, 1, 1, 2]),
+                                             ("seconds", [3, 3, 1, 1, 1, 2]), ("updates", [3, 3, 2, 1, 1, 1])])  # fmt: skip
+def test_ends_are_compared_where_the_budget_was_spent(unit: str, scale: list[float]) -> None:
+    one = [run([0.2, 0.4, 0.5, 0.6], seed=i) for i in range(2)]
+    other = [replace(r, curve=r.curve * scale) for r in one]
+    assert not summarise({"one": one, "other": other}, reference="one", targets=(0.5,), unit=unit)["unequal"]
+    over = [replace(r, curve=r.curve * scale * np.array([1.1] * 3 + [1, 1, 1.1])) for r in one]
+    summary = summarise({"one": one, "over": over}, reference="one", targets=(0.5,), unit=unit)
+    assert summary["unequal"]
+    difference, _ = difference_of(summary, "over")
+    assert summary["equal"][unit] == one[0].end(unit)
+    assert difference["estimate"] == pytest.approx(over[0].accuracy_at(unit, one[0].end(unit)) - 0.6)
+    assert f" {unit}" in difference_title(summary)
+
+
+def test_a_run_that_stopped_does_not_end_the_comparison() -> None:
+    """One seed of five had nothing more to learn from and stopped at a tenth of the budget: it stays where it was."""
+    whole = [run([0.2, *[0.4] * 9, 0.6], seed=i) for i in range(5)]
+    stopped = [*[run([0.2, *[0.5] * 9, 0.7], seed=i) for i in range(4)], run([0.2, 0.3], seed=4)]
+    summary = summarise({"whole": whole, "stopped": stopped}, reference="whole", targets=(0.5,))
+    assert not summary["unequal"]
+    assert summary["equal"]["rollouts"] == 1000
+    assert summary["arms"]["stopped"]["equal"]["rollouts"]["difference"]["estimate"] == pytest.approx(
+        (4 * 0.1 - 0.3) / 5
+    )
 
 
 @pytest.mark.slow
@@ -152,9 +179,10 @@ def test_tuning_is_also_scored_over_the_least_budget_where_budgets_differ(tmp_pa
         name = re.sub("[^A-Za-z0-9.]+", "-", arm)
         for rate in ("0.0001", "0.0002"):
             result = read_result(out / "runs" / f"{name}--lr{rate}--seed1000", 1000)
-            assert result.rollouts == own
+            assert result.end("rollouts") == own
             assert rates[arm]["tried"][arm][rate] == pytest.approx(result.mean_accuracy(), abs=1e-4)
-            assert rates[arm]["tried_at_least"][arm][rate] == pytest.approx(result.mean_accuracy(16), abs=1e-4)
+            assert rates[arm]["at_least"]["rollouts"] == 16
+            assert rates[arm]["at_least"]["tried"][arm][rate] == pytest.approx(result.mean_accuracy(16), abs=1e-4)
 
 
 def test_no_reported_seed_is_tuned_on_and_every_arm_gets_the_same_seeds() -> None:
@@ -305,9 +333,9 @@ def test_targets_lie_between_the_base_and_where_the_reference_ends() -> None:
 
 def test_the_rate_with_the_best_run_wins_and_an_edge_is_told() -> None:
     runs = {1e-4: [run([0.2, 0.3])], 2e-4: [run([0.2, 0.6])], 4e-4: [run([0.2, 0.4])]}
-    assert choose_rate(runs, 100) == (2e-4, False)
-    assert choose_rate({r: v for r, v in runs.items() if r < 4e-4}, 100) == (2e-4, True)
-    assert choose_rate({2e-4: runs[2e-4]}, 100) == (2e-4, False)
+    assert choose_rate(runs, 100, "rollouts") == (2e-4, False)
+    assert choose_rate({r: v for r, v in runs.items() if r < 4e-4}, 100, "rollouts") == (2e-4, True)
+    assert choose_rate({2e-4: runs[2e-4]}, 100, "rollouts") == (2e-4, False)
 
 
 def test_a_run_that_stopped_is_tuned_over_as_many_rollouts_as_the_others() -> None:
@@ -315,9 +343,18 @@ def test_a_run_that_stopped_is_tuned_over_as_many_rollouts_as_the_others() -> No
     assert stuck[0].mean_accuracy() == pytest.approx(0.35)
     assert slow[0].mean_accuracy() == pytest.approx(0.5875)
     soon, late = [run([0.2, 0.9])], [run([0.2, 0.3, 0.6, 0.9])]  # both stopped at a target of .9
-    assert choose_rate({1e-4: stuck, 2e-4: slow}, 400) == (2e-4, True)
-    assert choose_rate({1e-4: soon, 2e-4: late}, 300) == (1e-4, True)
-    assert late[0].mean_accuracy() < tuning_score(soon, 300) == pytest.approx((0.55 + 0.9 + 0.9) / 3)
+    assert choose_rate({1e-4: stuck, 2e-4: slow}, 400, "rollouts") == (2e-4, True)
+    assert choose_rate({1e-4: soon, 2e-4: late}, 300, "rollouts") == (1e-4, True)
+    assert late[0].mean_accuracy() < tuning_score(soon, 300, "rollouts") == pytest.approx((0.55 + 0.9 + 0.9) / 3)
+
+
+def test_tuning_counts_in_the_budgets_unit() -> None:
+    """Both spend the same tokens; one in half as many rollouts, which is not to its credit."""
+    quick = [run([0.2, 0.425, 0.65], step=500)]
+    wordy = [replace(run([0.2, 0.4, 0.6], step=250), curve=run([0.2, 0.4, 0.6], step=500).curve * [0.5, 1, 1, 1, 1, 1])]
+    assert quick[0].end("tokens") == wordy[0].end("tokens") == 2 * wordy[0].end("rollouts") * 7
+    assert choose_rate({1e-4: quick, 2e-4: wordy}, quick[0].end("tokens"), "tokens") == (1e-4, True)
+    assert choose_rate({1e-4: quick, 2e-4: wordy}, 1000, "rollouts") == (2e-4, True)
 
 
 def test_the_page_says_no_difference_where_none_is_shown() -> None:
@@ -438,6 +475,18 @@ def test_runs_on_different_problems_are_not_compared(tmp_path: Path) -> None:
     assert "were evaluated on different problems" in " ".join(after.stderr.split())
     assert "Traceback" not in after.stderr
     assert (tmp_path / "out" / "results.md").read_bytes() == page
+    # The same problems held out, another one to train on; noticed before anything is run.
+    config = next((tmp_path / "out" / "runs").glob("*/config.json"))
+    config.write_text(config.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "x'))
+    shutil.copytree(
+        config.parent, config.parent.with_name(config.parent.name.replace("random-one", "mopps")), dirs_exist_ok=True
+    )
+    mine = config.parent / "config.json"
+    mine.write_text(mine.read_text().replace('"data_fingerprint": "x', '"data_fingerprint": "'))
+    both = compared(0, "random-one,mopps,uniform")
+    assert both.returncode == 2
+    assert "were trained on different problems" in " ".join(both.stderr.split())
+    assert not list((tmp_path / "out" / "runs").glob("uniform*"))
 
 
 @pytest.mark.slow

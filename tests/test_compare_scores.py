@@ -51,6 +51,10 @@ def test_worlds_count_alike_and_the_interval_is_students_over_seeds() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.4 - 12.706 * 0.05, 0.4 + 12.706 * 0.05), rel=1e-3)
     with pytest.raises(ValueError, match="two seeds"):
         over_worlds([[np.array([0.5])]])
+    with pytest.raises(ValueError, match="have 2, 3 of them"):
+        over_worlds([[np.zeros(2), np.zeros(3)]], (1, -1))
+    with pytest.raises(ValueError, match="not finite"):
+        over_worlds([[np.array([0.5, np.nan])]])
 
 
 def test_a_paired_difference_is_not_blurred_by_what_its_seeds_share() -> None:

@@ -104,8 +104,10 @@ def test_prompts_that_differ_in_white_space_alone_are_not_split(tmp_path: Path) 
     assert (len(train), len(held)) == (20, 10)
     assert not train & held
     chat = [verl(tmp_path / f"{ord(end)}.jsonl", [f"p{i}{end * 3}x" for i in range(20)]) for end in (" ", "\n")]
-    with pytest.raises(ConfigError, match="20 training problems are also evaluation problems"):
-        prepare(build(TrainSettings, {"data": chat[0], "eval_data": chat[1]}))
+    text = write(tmp_path / "text.jsonl", [f"p{i} x" for i in range(20)])
+    for other in (chat[1], text):  # a text is one message of the user's
+        with pytest.raises(ConfigError, match="20 training problems are also evaluation problems"):
+            prepare(build(TrainSettings, {"data": chat[0], "eval_data": other}))
 
 
 def test_a_task_that_repeats_itself_holds_out_what_it_trains_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -94,7 +94,11 @@ def test_rates_are_those_of_the_stored_pages_without_their_budgets(script: Modul
 def test_rates_are_the_best_over_the_rollouts_that_arms_are_compared_at(script: ModuleType) -> None:
     tried = {"tried": {"a": {"1e-05": 0.3, "2e-05": 0.4}}, "rate": 2e-5}
     assert script.best_rate("a", tried) == 2e-5
-    assert script.best_rate("a", tried | {"tried_at_least": {"a": {"1e-05": 0.25, "2e-05": 0.2}}}) == 1e-5
+    found = {"tried": {"a": {"1e-05": 0.25, "2e-05": 0.2}}}
+    assert script.best_rate("a", tried | {"at_least": found | {"rollouts": 241}}) == 1e-5
+    assert (
+        script.best_rate("a", tried | {"at_least": found | {"rollouts": 512}}) == 2e-5
+    )  # of a comparison of batches alone
 
 
 def test_other_sets_that_nothing_was_developed_on_count_where_the_rates_are_the_same(

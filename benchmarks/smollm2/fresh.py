@@ -3,8 +3,8 @@
     python benchmarks/smollm2/fresh.py sums --seeds 4           then the same with multiples; --summarise makes the page again
     python benchmarks/smollm2/fresh.py sums --seeds 4 --add     four more problem sets to those that are stored, by the same sources of dopr
 
-dopr, its random control, one random prompt, batches of 8 x 8 and DAPO's filter, all with 240 rollouts and with the rates that the pages of
-compare.py chose for them on another seed. Sampling at temperature 1 rewards a policy for being surer of what it would have answered anyway, so
+dopr, its random control, one random prompt, batches of 8 x 8 and DAPO's filter, all with 240 rollouts and with the rates that were best over
+so many in the tuning of compare.py, on another seed. Sampling at temperature 1 rewards a policy for being surer of what it would have answered anyway, so
 policies are also decoded greedily, before and after: what is above the base policy's greedy decoding was learned.
 """
 
@@ -34,6 +34,7 @@ from dopr.train.prepare import prepare
 FIRST = 209  # seeds from here on; no version of the rule was looked at on them (200 to 207 showed faults of it and of the split)
 NAME = "smollm2_fresh"
 REFERENCE = "random-one"
+ROLLOUTS = 240
 #: Sets of compare.py's page that no version of the rule was developed on either.
 ALSO = {"multiples": "seeds 0 to 2, whose problems were dealt anew after the rule's last change"}
 SAYS = {
@@ -52,9 +53,12 @@ def rates(task: str) -> dict[str, float]:
 
 
 def best_rate(arm: str, tuned: Mapping[str, Any]) -> float:
-    """By the area over the least budget, where the page has it (others are by the arm's own, which for batches is twice as long)."""
-    tried = tuned.get("tried_at_least", {}).get(arm)
-    return float(max(tried, key=lambda rate: tried[rate]) if tried else tuned["rate"])
+    """By the area over the rollouts of a fresh run, where the page has that; for batches it chose by the area over twice as many."""
+    found = tuned.get("at_least", {})
+    if abs(found.get("rollouts", 0) - ROLLOUTS) > 0.05 * ROLLOUTS:
+        return float(tuned["rate"])
+    tried = found["tried"][arm]
+    return float(max(tried, key=lambda rate: tried[rate]))
 
 
 def measure(task: str, chosen: Mapping[str, float], first: int, seeds: int, work: Path) -> dict[str, Any]:
@@ -159,7 +163,7 @@ def all_sets(task: str, results: Mapping[str, Any]) -> list[str]:
             runs[arm] = [RunResult.from_dict(run) for run in [*rows, *results["runs"][arm]]]
     if REFERENCE not in runs:
         return []
-    limit = min(run.rollouts for arm in runs.values() for run in arm)
+    limit = min(run.end("rollouts") for arm in runs.values() for run in arm)
     at = {arm: np.array([run.accuracy_at("rollouts", limit) for run in rows]) for arm, rows in runs.items()}
     pairs = [(arm, REFERENCE) for arm in SAYS if arm in at and arm != REFERENCE]
     pairs += [("dopr", RANDOM)] if RANDOM in at and "dopr" in at else []
@@ -182,7 +186,7 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
     """All families of problems that were measured."""
     lines = [
         "# SmolLM2-135M on problem sets that the rule was not developed on", "",
-        "Made by `python benchmarks/smollm2/fresh.py TASK`; do not edit. Policies of 240 rollouts of five tokens at most (whole batches: up to 320), at the learning rates that the pages of `compare.py` chose for each arm on another seed. "
+        "Made by `python benchmarks/smollm2/fresh.py TASK`; do not edit. Policies of 240 rollouts of five tokens at most (whole batches: up to 320), at the learning rate that had the largest area over as many rollouts in the tuning of `compare.py`, on another seed (its pages choose by each arm's own budget, for batches a longer one). "
         "Intervals of accuracies are 95 % bootstrap over seeds and problems, those of differences Student's t over seeds, at equal rollouts and at equal tokens on interpolated curves.", "",
         "*Greedy*: the likeliest answer. A policy gains at temperature 1 by being surer of what it would have answered anyway; what is above the base policy's own greedy decoding, on the same problems, is more than that.",
     ]  # fmt: skip

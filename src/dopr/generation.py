@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dopr.errors import ConfigError, DataError, ModelError
@@ -61,6 +61,11 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether decoding is greedy."""
         return self.temperature == 0.0
+
+
+def redrawn(sampling: Sampling) -> Sampling:
+    """The same with other draws: for a policy that was stopped because the first ones were high."""
+    return replace(sampling, seed=sampling.seed + 1)
 
 
 @dataclass(frozen=True, slots=True)

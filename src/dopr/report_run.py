@@ -38,18 +38,19 @@ class RunRecord:
     @property
     def evals(self) -> list[tuple[float, float, float | None, float | None]]:
         """(rollouts, accuracy, low, high) of every evaluation in order, before and after included."""
-        points = {}
+        points: dict[tuple[float, bool], Mapping[str, Any]] = {}
         for part, rollouts in (
             (self.summary.get("before"), 0),
             (self.summary.get("after"), self.spent.get("rollouts")),
         ):
             if isinstance(part, Mapping) and number(part.get("accuracy")) is not None:
-                points[number(rollouts) or 0.0] = part
+                points[number(rollouts) or 0.0, False] = part
         for event in self.events.get("eval", []):
-            if number(event.get("accuracy")) is not None:
-                points[number(_mapping(event, "spent").get("rollouts")) or 0.0] = event
+            if number(event.get("accuracy")) is not None:  # at a target one that reached it and another one after it
+                points[number(_mapping(event, "spent").get("rollouts")) or 0.0, bool(event.get("redrawn"))] = event
         return [
-            (at, float(p["accuracy"]), number(p.get("low")), number(p.get("high"))) for at, p in sorted(points.items())
+            (at, float(p["accuracy"]), number(p.get("low")), number(p.get("high")))
+            for (at, _), p in sorted(points.items(), key=lambda item: item[0])
         ]
 
 

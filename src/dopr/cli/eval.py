@@ -18,10 +18,10 @@ from dopr.config_layers import build
 from dopr.errors import ConfigError, DataError, RunError
 from dopr.evaluate import Evaluation, Sampling, evaluate, tries
 from dopr.evaluate_set import evaluate_set, open_folder, write_summary
-from dopr.generation import Completion, Prompt, check_lengths, context_of, generate, tokenize
+from dopr.generation import Completion, Prompt, check_lengths, context_of, generate, redrawn, tokenize
 from dopr.models import resolve_model
 from dopr.policy import load_policy
-from dopr.runlog import read_config, write_json
+from dopr.runlog import read_config, read_events, write_json
 from dopr.tasks.problems import to_rows
 from dopr.tasks.rewards import preflight
 from dopr.train.checkpoint import differences
@@ -105,6 +105,8 @@ def _evaluate_run(settings: EvalSettings, run: str, console: Console) -> None:
     preflight(prepared.rewards, prepared.held_out, timeout=settings.reward_timeout)
     stored = resolved["sampling"]
     sampling = Sampling(**{f.name: stored[f.name] for f in fields(Sampling) if f.name in stored})
+    if any(event.get("redrawn") for event in read_events(Path(run)) if event["kind"] == "eval"):
+        sampling = redrawn(sampling)
     if settings.temperature is not None:
         samples = 1 if settings.temperature == 0 else sampling.n
         sampling = replace(sampling, temperature=settings.temperature, n=samples)

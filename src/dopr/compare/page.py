@@ -30,15 +30,16 @@ def percent(cell: Mapping[str, float], sign: str = "") -> str:
 
 
 def difference_of(summary: Mapping[str, Any], name: str) -> tuple[Mapping[str, float], str]:
-    """An arm's difference to the reference and its verdict: at the end, or at equal rollouts if the budgets differ."""
+    """An arm's difference to the reference and its verdict: at the end, or where all had spent as much if the ends differ."""
     row = summary["arms"][name]
-    source = row["equal"]["rollouts"] if summary["unequal"] else row
+    source = row["equal"][summary["unit"]] if summary["unequal"] else row
     return source["difference"], source["verdict"]
 
 
 def difference_title(summary: Mapping[str, Any]) -> str:
     """What ``difference_of`` gives."""
-    at = f" at {summary['equal']['rollouts']:,.0f} rollouts" if summary["unequal"] else ""
+    unit = summary["unit"]
+    at = f" at {summary['equal'][unit]:,.0f} {unit}" if summary["unequal"] else ""
     return f"difference to {summary['reference']}{at}"
 
 
@@ -47,7 +48,7 @@ def _differences_text(summary: Mapping[str, Any]) -> str:
         return f"Differences are paired by seed, against {summary['reference']}; their intervals are Student's t over seeds."
     return (
         f"What the arms spent differs, so differences to {summary['reference']} are not those at the end: they are paired by seed, on "
-        "interpolated curves, at the rollouts that every run had, and in brackets at the tokens that every run had."
+        f"interpolated curves, at the {summary['unit']} that every arm had, and in brackets at the tokens that every arm had."
     )
 
 

@@ -44,10 +44,9 @@ class RunResult:
     select: float = float("nan")
     greedy: NDArray[np.bool_] | None = None
 
-    @property
-    def rollouts(self) -> float:
-        """Spent by its last evaluation."""
-        return float(self.curve[-1, CURVE.index("rollouts")])
+    def end(self, column: str) -> float:
+        """What was spent in ``column`` by its last evaluation."""
+        return float(self.curve[-1, CURVE.index(column)])
 
     def spent_at(self, target: float, column: str) -> float:
         """Spent in ``column`` at the first evaluation that reaches ``target``; infinity if none does."""
@@ -67,10 +66,10 @@ class RunResult:
         """Accuracy when ``spent`` was spent in ``column``, between two evaluations on the line between them."""
         return float(np.interp(spent, self.curve[:, CURVE.index(column)], self.curve[:, CURVE.index("accuracy")]))
 
-    def mean_accuracy(self, rollouts: float | None = None) -> float:
-        """Area under the accuracy curve up to so many rollouts (all), divided by them: how fast and how far."""
-        spent, accuracy = self.curve[:, CURVE.index("rollouts")], self.curve[:, CURVE.index("accuracy")]
-        end = float(spent[-1]) if rollouts is None else rollouts
+    def mean_accuracy(self, limit: float | None = None, column: str = "rollouts") -> float:
+        """Area under the accuracy curve up to so many rollouts (all) or other units, divided by them: how fast and how far."""
+        spent, accuracy = self.curve[:, CURVE.index(column)], self.curve[:, CURVE.index("accuracy")]
+        end = float(spent[-1]) if limit is None else limit
         if end <= spent[0]:
             return float(accuracy[0])
         at = np.append(spent[spent < end], end)
@@ -162,19 +161,19 @@ def spent_interval(values: Sequence[float]) -> dict[str, float | None] | None:
     return {"estimate": middle, "low": min(values), "high": high if np.isfinite(high) else None}
 
 
-def tuning_score(runs: Sequence[RunResult], rollouts: float) -> float:
-    """What tuning compares: mean accuracy over so many rollouts, over seeds.
+def tuning_score(runs: Sequence[RunResult], limit: float, unit: str) -> float:
+    """What tuning compares: mean accuracy over ``limit`` of the budget's unit, over seeds.
 
-    A run that ended before, at a target or for want of signal, counts as if it had stayed where it was: over its own rollouts
+    A run that ended before, at a target or for want of signal, counts as if it had stayed where it was: over what it spent
     alone one that soon got stuck would look good, and one that was soon there bad.
     """
-    return float(np.mean([r.mean_accuracy(rollouts) for r in runs]))
+    return float(np.mean([r.mean_accuracy(limit, unit) for r in runs]))
 
 
-def choose_rate(runs: Mapping[float, Sequence[RunResult]], rollouts: float) -> tuple[float, bool]:
+def choose_rate(runs: Mapping[float, Sequence[RunResult]], limit: float, unit: str) -> tuple[float, bool]:
     """The learning rate with the highest ``tuning_score``, and whether it lies at the grid's edge."""
     rates = sorted(runs)
-    best = max(rates, key=lambda rate: tuning_score(runs[rate], rollouts))
+    best = max(rates, key=lambda rate: tuning_score(runs[rate], limit, unit))
     return best, len(rates) > 1 and best in (rates[0], rates[-1])
 
 
@@ -196,27 +195,30 @@ def targets_of(reference: Sequence[RunResult], arms: Mapping[str, Sequence[RunRe
 
 
 def summarise(
-    arms: Mapping[str, Sequence[RunResult]], *, reference: str, targets: Sequence[float] = (), unequal: bool = False
-) -> dict[str, Any]:
+    arms: Mapping[str, Sequence[RunResult]], *, reference: str, targets: Sequence[float] = (), unequal: bool = False, unit: str = "rollouts",
+) -> dict[str, Any]:  # fmt: skip
     """Everything the table shows, as plain values.
 
-    Each arm's ``equal`` holds its accuracy, and the difference to the reference paired by seed, where every run still
-    has evaluations: at the least rollouts, and at the least tokens, that any run spent. Curves are interpolated there, and
-    the intervals are Student's t over seeds.
+    Each arm's ``equal`` holds its accuracy, and the difference to the reference paired by seed, where every arm still
+    has evaluations: at the least of the budget's unit, of rollouts and of tokens that any arm spent. Curves are interpolated
+    there, a run that a target or want of signal ended stays where it was, and the intervals are Student's t over seeds.
 
     Args:
         arms: Results of every arm's reported runs, in the same order of seeds.
         reference: The arm that the others are compared with.
         targets: Accuracies whose cost is wanted; empty = see ``targets_of``.
-        unequal: Whether the arms had different budgets, so that their ends cannot be compared; where all of rollouts, tokens
-            and seconds differ at the ends (a batch may overshoot a small budget) they are not compared either.
+        unequal: Whether the arms had different budgets, so that their ends cannot be compared; where they had spent different
+            amounts of the budget's unit (a batch may overshoot a small budget) they are not compared either.
+        unit: What the budget counts: ``rollouts``, ``tokens``, ``seconds`` or ``updates``.
     """
     goals = list(targets) or targets_of(arms[reference], arms)
+    whole = {name: _whole(results, unit) for name, results in arms.items()}
     least = {
-        column: min(float(r.curve[-1, CURVE.index(column)]) for results in arms.values() for r in results)
-        for column in ("rollouts", "tokens")
+        column: min(run.end(column) for results in whole.values() for run in results)
+        for column in dict.fromkeys((unit, "rollouts", "tokens"))
     }
-    unequal = unequal or not any(_alike(arms, column) for column in CURVE[:3])
+    ends = [max(run.end(unit) for run in results) for results in whole.values()]
+    unequal = unequal or max(ends) > _ALIKE * min(ends)
     rows = {}
     for name, results in arms.items():
         pairs = [a.correct - b.correct for a, b in zip(results, arms[reference], strict=True)]
@@ -243,15 +245,15 @@ def summarise(
         }
     start = float(np.mean([r.curve[0, CURVE.index("accuracy")] for r in arms[reference]]))
     return {
-        "reference": reference, "targets": goals, "equal": least, "unequal": unequal, "start": start,
+        "reference": reference, "targets": goals, "equal": least, "unequal": unequal, "unit": unit, "start": start,
         "seeds": len(arms[reference]), "problems": len(arms[reference][0].correct), "arms": rows,
     }  # fmt: skip
 
 
-def _alike(arms: Mapping[str, Sequence[RunResult]], column: str) -> bool:
-    """Whether arms had spent as much on the mean when they ended, to a few in a hundred."""
-    ends = [np.mean([r.curve[-1, CURVE.index(column)] for r in results]) for results in arms.values()]
-    return bool(max(ends) <= _ALIKE * min(ends))
+def _whole(results: Sequence[RunResult], unit: str) -> list[RunResult]:
+    """Those of an arm's runs that went on as long as its longest, to a few in a hundred: a run that stopped ends no comparison."""
+    longest = max(run.end(unit) for run in results)
+    return [run for run in results if run.end(unit) * _ALIKE >= longest]
 
 
 def greedy_of(results: Sequence[RunResult]) -> dict[str, Any] | None:

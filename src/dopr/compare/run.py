@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dopr.budget import Budget
 from dopr.compare.arms import Arm, Job, common_settings, final_jobs, make_arms, tuning_jobs
 from dopr.compare.jobs import run_jobs
 from dopr.compare.page import draw, markdown
@@ -55,6 +56,7 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
 
     def run(jobs: Sequence[Job]) -> None:
         left = [job for job in jobs if not (directory / RUNS / job.slug).exists()]
+        _check_same_problems(directory, [job for job in jobs if job not in left])  # before hours of others
         if left:
             what = "tuning runs" if left[0].tuning else "runs to report"
             say(f"{len(jobs)} {what}, {len(jobs) - len(left)} done before, {at_once} at once")
@@ -78,9 +80,9 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
     for job in tuning:
         tried.setdefault(job.arm, {}).setdefault(job.rate, []).append(_result(directory, job))
     unequal = any("budget" in arm.settings for arm in arms)
-    lengths = [run.rollouts for runs in tried.values() for results in runs.values() for run in results]
-    least = min(lengths) if lengths and unequal else None
-    rates = {name: _tuned([arm for arm in arms if arm.family == name], tried, least) for name in families}
+    unit = Budget.parse(common["budget"]).unit if common["budget"] else "rollouts"
+    least = min(_longest({name: runs}, unit) for name, runs in tried.items()) if tried and unequal else None
+    rates = {name: _tuned([arm for arm in arms if arm.family == name], tried, unit, least) for name in families}
     wanted = {(chosen["arm"], chosen["rate"]) for chosen in rates.values()}
     final = [
         job
@@ -92,7 +94,7 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
         name: [_result(directory, job) for job in final if (job.arm, job.rate) == (chosen["arm"], chosen["rate"])]
         for name, chosen in rates.items()
     }
-    summary = summarise(results, reference=reference, targets=settings.targets, unequal=unequal)
+    summary = summarise(results, reference=reference, targets=settings.targets, unequal=unequal, unit=unit)
     meta = {
         "command": command, "budget": common["budget"] or "the default budget", "data": common["data"],
         "model": common["model"], "rates": rates, "left_out": left_out, "tuning": _tuning_text(settings, arms),
@@ -102,32 +104,40 @@ def compare(settings: CompareSettings, *, command: str, say: Callable[[str], Non
 
 
 def _tuned(
-    arms: Sequence[Arm], tried: Mapping[str, Mapping[float, Sequence[RunResult]]], least: float | None
+    arms: Sequence[Arm], tried: Mapping[str, Mapping[float, Sequence[RunResult]]], unit: str, least: float | None
 ) -> dict[str, Any]:
     """The chosen one of alternative arms, its chosen learning rate and grid, and the scores of all that was tried.
 
     Args:
         arms: Alternatives of one family.
         tried: Tuning runs by arm and rate; none for arms with nothing to choose.
-        least: Rollouts that every tuning run of the comparison had, if budgets differ: scores over these are noted, too.
+        unit: What the budget counts.
+        least: What every arm of the comparison spent of it in tuning, if budgets differ: scores over this are noted, too.
     """
     ran = {arm.name: tried[arm.name] for arm in arms if arm.name in tried}
-    end = max((run.rollouts for runs in ran.values() for results in runs.values() for run in results), default=0.0)
+    end = _longest(ran, unit)
     found: list[tuple[float, Arm, float, bool]] = []
     for arm in arms:
         if arm.name not in ran:
             found.append((0.0, arm, arm.rates[len(arm.rates) // 2], False))
             continue
-        rate, edge = choose_rate(ran[arm.name], end)
-        found.append((tuning_score(ran[arm.name][rate], end), arm, rate, edge))
+        rate, edge = choose_rate(ran[arm.name], end, unit)
+        found.append((tuning_score(ran[arm.name][rate], end, unit), arm, rate, edge))
     _, arm, rate, edge = max(found, key=lambda one: one[0])
-    chosen = {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": _scores(ran, end)}
-    return chosen if least is None else chosen | {"tried_at_least": _scores(ran, least)}
+    chosen = {"rate": rate, "edge": edge, "grid": list(arm.rates), "arm": arm.name, "tried": _scores(ran, end, unit)}
+    return chosen if least is None else chosen | {"at_least": {unit: least, "tried": _scores(ran, least, unit)}}
 
 
-def _scores(ran: Mapping[str, Mapping[float, Sequence[RunResult]]], rollouts: float) -> dict[str, dict[str, float]]:
+def _longest(ran: Mapping[str, Mapping[float, Sequence[RunResult]]], unit: str) -> float:
+    """What the longest of the runs spent."""
+    return max((run.end(unit) for runs in ran.values() for results in runs.values() for run in results), default=0.0)
+
+
+def _scores(
+    ran: Mapping[str, Mapping[float, Sequence[RunResult]]], limit: float, unit: str
+) -> dict[str, dict[str, float]]:
     return {
-        name: {f"{rate:g}": round(tuning_score(results, rollouts), 4) for rate, results in runs.items()}
+        name: {f"{rate:g}": round(tuning_score(results, limit, unit), 4) for rate, results in runs.items()}
         for name, runs in ran.items()
     }
 
@@ -137,16 +147,20 @@ def _result(directory: Path, job: Job) -> RunResult:
 
 
 def _check_same_problems(directory: Path, jobs: Sequence[Job]) -> None:
-    """Refuse to compare runs of one seed that were evaluated on different problems, as those of data that changed in between."""
-    first: dict[int, tuple[str, str]] = {}
+    """Refuse to compare runs of one seed on different problems, as those of data that changed in between."""
+    first: dict[tuple[Any, ...], tuple[str, str]] = {}
     for job in jobs:
-        found = read_json(directory / RUNS / job.slug / CONFIG)["resolved"]["held_out_fingerprint"]
-        known, slug = first.setdefault(job.seed, (found, job.slug))
-        if found != known:
-            raise RunError(
-                f"{directory / RUNS}: {slug} and {job.slug} were evaluated on different problems: the data, or how problems are held out, "
-                "changed between them. Give a new --output."
-            )
+        resolved = read_json(directory / RUNS / job.slug / CONFIG)["resolved"]
+        own = (job.settings.data, job.settings.split, job.settings.size)  # an arm may train on data of its own
+        for kind, key in (("held_out_fingerprint", ()), ("data_fingerprint", own)):
+            found = resolved.get(kind, "made by an older version of dopr")
+            known, slug = first.setdefault((kind, job.seed, *key), (found, job.slug))
+            if found != known:
+                what = "evaluated" if kind == "held_out_fingerprint" else "trained"
+                raise RunError(
+                    f"{directory / RUNS}: {slug} and {job.slug} were {what} on different problems: the data, or how problems are held out, "
+                    "changed between them. Give a new --output."
+                )
 
 
 def _reference(settings: CompareSettings, arms: Sequence[Arm]) -> str:
@@ -192,7 +206,7 @@ def _tuning_text(settings: CompareSettings, arms: Sequence[Arm]) -> str:
         return "not tuned."
     return (
         f"{' or '.join(map(str, sorted(sizes)))} per arm on {settings.tuning_seeds} other seed(s), the highest mean accuracy "
-        "over the run (area under its curve) is taken; *edge* marks a choice at the end of its grid."
+        "over the arm's budget (area under the curve) is taken; *edge* marks a choice at the end of its grid."
     )
 
 

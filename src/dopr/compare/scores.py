@@ -87,7 +87,8 @@ def over_worlds(
         The 95 % interval is Student's t, its degrees of freedom by Welch and Satterthwaite: a bootstrap over five seeds is too narrow.
 
     Raises:
-        ValueError: An arm with fewer than two seeds, which say nothing of how much they vary.
+        ValueError: An arm with fewer than two seeds, which say nothing of how much they vary; paired arms with different numbers
+            of them; scores that are not finite.
     """
     sample = [part for arms in worlds for part in _parts(arms, weights, paired)]
     estimate, spread, df = _combined(sample)
@@ -128,6 +129,8 @@ def share_of_gain(worlds: Sequence[tuple[Floats, Floats, Floats]]) -> Interval |
 
 def _parts(arms: Sequence[Floats], weights: Sequence[float], paired: bool) -> list[Floats]:
     """Independent samples whose means add up to the weighted sum of the arms' means."""
+    if paired and len({len(values) for values in arms}) > 1:
+        raise ValueError(f"Arms are paired by seed and have {', '.join(str(len(values)) for values in arms)} of them.")
     parts = [weight * np.asarray(values, np.float64) for weight, values in zip(weights, arms, strict=True)]
     return [np.sum(parts, axis=0)] if paired else parts
 
@@ -136,6 +139,8 @@ def _combined(samples: Sequence[Floats]) -> tuple[float, float, float]:
     """Sum of the samples' means, its standard error, and the degrees of freedom of that."""
     if any(len(values) < 2 for values in samples):
         raise ValueError("An interval over seeds needs two seeds of every arm.")
+    if not all(np.isfinite(values).all() for values in samples):
+        raise ValueError("A score is not finite.")
     variances = np.array([values.var(ddof=1) / len(values) for values in samples])
     freedom = np.array([len(values) - 1 for values in samples])
     total = float(variances.sum())

@@ -38,11 +38,9 @@ class Problem:
 
     @property
     def wording(self) -> str:
-        """The prompt with every stretch of white space as one blank: problems of one wording are the same question."""
-        said = (
-            [self.prompt] if isinstance(self.prompt, str) else [v for message in self.prompt for v in message.values()]
-        )
-        return " ".join(" ".join(said).split())
+        """The prompt as chat, every stretch of white space one blank: problems of one wording are the same question."""
+        messages = [{"role": "user", "content": self.prompt}] if isinstance(self.prompt, str) else self.prompt
+        return " ".join(" ".join(part for message in messages for part in message.values()).split())
 
 
 def load_problems(

@@ -110,6 +110,8 @@ class RunCallback(TrainerCallback):
             evaluation = self.measure()
             decoded = self.decode() if end and self.decode else None
         event = eval_event(evaluation)
+        if self.at_target and end:
+            event["redrawn"] = True
         if decoded is not None:
             event["greedy"] = [int(right) for right in decoded.correct[:, 0]]
         if trainer.events:

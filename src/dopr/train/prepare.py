@@ -61,15 +61,16 @@ class Prepared:
     @property
     def fingerprint(self) -> str:
         """Hash of the training problems, to recognise changed data."""
-        return _hash(self.problems)
+        return fingerprint_of(self.problems)
 
     @property
     def held_out_fingerprint(self) -> str:
         """Hash of the held-out problems, likewise."""
-        return _hash(self.held_out)
+        return fingerprint_of(self.held_out)
 
 
-def _hash(problems: list[Problem]) -> str:
+def fingerprint_of(problems: list[Problem]) -> str:
+    """Hash of problems, whatever their order."""
     digest = hashlib.sha256()
     for p in sorted(problems, key=lambda p: p.id):
         # Tests and what a reward of the user's reads are further columns; of what JSON has no word for, its kind.

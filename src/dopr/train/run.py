@@ -19,7 +19,7 @@ from dopr.config import TrainSettings
 from dopr.config_layers import as_dict
 from dopr.errors import ConfigError, DoprError, suggest
 from dopr.evaluate import Evaluation, Sampling, evaluate
-from dopr.generation import check_lengths, context_of, tokenize
+from dopr.generation import check_lengths, context_of, redrawn, tokenize
 from dopr.policy import load_policy
 from dopr.report import write_report
 from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, write_json
@@ -104,7 +104,7 @@ def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[
     def measure(how: Sampling = sampling) -> Evaluation:
         live = trainer.accelerator.unwrap_model(trainer.model)
         if callback.at_target:  # the draws that reached it would flatter what they stopped
-            how = replace(how, seed=how.seed + 1)
+            how = redrawn(how)
         return evaluate(live, tokenizer, held_out, scorer, sampling=how)
 
     callback = RunCallback(
