@@ -164,14 +164,25 @@ def test_a_level_outside_0_1_is_refused(level):
 
 
 def test_paired_difference_is_narrower_than_the_problems_spread():
-    rng = np.random.default_rng(0)
-    before = rng.random(200)  # problems differ a lot, the change does not
+    before = np.random.default_rng(0).random(200)  # problems differ a lot, the change does not
     after = before + 0.1
-    interval = paired_difference(before, after, rng=rng)
+    interval = paired_difference(before, after)
     assert interval.low == pytest.approx(0.1) == interval.high
-    assert paired_difference(after, before, rng=rng).estimate == pytest.approx(-0.1)
+    assert paired_difference(after, before).estimate == pytest.approx(-0.1)
     with pytest.raises(ValueError, match="same problems"):
-        paired_difference(before, after[:-1], rng=rng)
+        paired_difference(before, after[:-1])
+
+
+@pytest.mark.parametrize("problems", [8, 20, 200])
+def test_a_change_on_few_problems_is_covered_as_often_as_on_many(problems: int):
+    """Each problem has a chance before and after, drawn once; ten samples of each."""
+    rng, covered = np.random.default_rng(problems), 0
+    for _ in range(500):
+        chances = rng.uniform(0.1, 0.6, problems)
+        before, after = (rng.binomial(10, chances + gain) / 10 for gain in (0.0, rng.uniform(0.0, 0.4, problems)))
+        interval = paired_difference(before, after)
+        covered += interval.low <= 0.2 <= interval.high
+    assert 0.92 <= covered / 500 <= 0.98
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -50,8 +50,7 @@ def summary_of(
     if after is not None:
         summary |= {"before": _ends(evaluations[0]), "after": _ends(evaluations[-1])}
     if after is not None and len(first := _per_problem(evaluations[0])) == len(after.correct):
-        rng = np.random.default_rng(prepared.settings.seed)
-        difference = paired_difference(first, avg_at_n(after.correct), rng=rng)
+        difference = paired_difference(first, avg_at_n(after.correct))
         summary["difference"] = {"estimate": difference.estimate, "low": difference.low, "high": difference.high}
     return summary
 
