@@ -476,7 +476,7 @@ def test_runs_on_different_problems_are_not_compared(tmp_path: Path) -> None:
     assert "Traceback" not in after.stderr
     assert (tmp_path / "out" / "results.md").read_bytes() == page
     # The same problems held out, another one to train on; noticed before anything is run.
-    config = next((tmp_path / "out" / "runs").glob("*/config.json"))
+    config = next((tmp_path / "out" / "runs").glob("random-one*/config.json"))
     config.write_text(config.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "x'))
     shutil.copytree(
         config.parent, config.parent.with_name(config.parent.name.replace("random-one", "mopps")), dirs_exist_ok=True
