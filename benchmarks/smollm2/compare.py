@@ -30,6 +30,7 @@ from suite import ROOT, commit
 
 TARGET = ROOT / "docs" / "results"
 LENGTH = 5  # tokens of the longest completion
+ROLLOUTS = 240  # of an arm without a budget of its own
 #: task: problems, what it is, and the prompt: an answer must be short enough for a base rate above zero
 TASKS = {
     "sums": (
@@ -52,7 +53,7 @@ REFERENCE = "random-one+budget=rollouts=400"
 RANDOM = "dopr+option.random=true"  # all of dopr but the choice
 ARMS = ["dopr", RANDOM, REFERENCE, *(f"{name}+prompts_per_round=8+budget=rollouts=512" for name in ("uniform", "dapo"))]
 COMMON = [
-    "--size", "200", "--budget", "rollouts=240", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
+    "--size", "200", "--budget", f"rollouts={ROLLOUTS}", "--model", "smollm2-135m", "--no-chat", "--reward", "number",
     "--max-completion-length", str(LENGTH), "--evaluations", "8", "--eval-problems", "64", "--eval-samples", "2",
     "--probe", "0", "--warn-constant", "0", "--learning-rates", "2.5e-6", "--learning-rates", "5e-6", "--learning-rates", "1e-5",
     "--tuning-seeds", "1",

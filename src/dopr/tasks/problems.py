@@ -226,6 +226,7 @@ def split_holdout(problems: Sequence[Problem], n: int, seed: int) -> tuple[list[
 
     names: dict[str, str] = {}  # by wording
     for problem in problems:
-        names[problem.wording] = min(names.get(problem.wording, problem.id), problem.id)
+        wording = problem.wording
+        names[wording] = min(names.get(wording, problem.id), problem.id)
     held = set(sorted(names.values(), key=rank)[:n])
     return [p for p in problems if p.id not in held], [p for p in problems if p.id in held]
