@@ -19,7 +19,7 @@ from dopr.train.prepare import is_tiny_name, prompts_per_round
 
 #: Factors of the default learning-rate grid around the model's default rate.
 GRID = (0.5, 1.0, 2.0)
-_TUNING_SEED = 1000  # tuning seeds start here, so that no reported seed was tuned on
+TUNING_SEED = 1000  # tuning seeds start here, so that no reported seed was tuned on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def make_arms(settings: CompareSettings, lacking: Iterable[str] = ()) -> tuple[l
     Raises:
         ConfigError: An arm that cannot be read, is named twice, or cannot run on these problems; seeds that are tuned on.
     """
-    tuned = range(_TUNING_SEED, _TUNING_SEED + settings.tuning_seeds)
+    tuned = range(TUNING_SEED, TUNING_SEED + settings.tuning_seeds)
     if any(settings.seed + i in tuned for i in range(settings.seeds)):
         raise ConfigError(
             f"Seeds {settings.seed} to {settings.seed + settings.seeds - 1} would be reported, and {tuned[0]} to {tuned[-1]} choose "
@@ -163,7 +163,7 @@ def _make_arm(name: str, family: str, settings: CompareSettings) -> Arm:
 
 def tuning_jobs(arms: Sequence[Arm], settings: CompareSettings) -> list[Job]:
     """Runs that choose each arm's learning rate, and among alternatives; none where there is nothing to choose."""
-    seeds = [_TUNING_SEED + i for i in range(settings.tuning_seeds)]
+    seeds = [TUNING_SEED + i for i in range(settings.tuning_seeds)]
     size = Counter(arm.family for arm in arms)
     jobs = [
         _job(arm, rate, seed, settings, tuning=True)
