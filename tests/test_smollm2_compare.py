@@ -74,7 +74,7 @@ def test_the_page_has_all_arms_and_the_goal_of_large_batches(script: ModuleType,
     assert json.loads((tmp_path / "x.json").read_text())["runs"] == old["runs"]
 
 
-@pytest.mark.parametrize("name", ["smollm2_sums", "smollm2_sums_large", "smollm2_multiples"])
+@pytest.mark.parametrize("name", ["smollm2_sums", "smollm2_sums_large", "smollm2_multiples", "smollm2_multiples_large"])
 def test_the_stored_pages_are_those_of_the_stored_results(script: ModuleType, tmp_path: Path, name: str) -> None:
     kept = ROOT / "docs" / "results"
     script.write(json.loads((kept / f"{name}.json").read_text()), name)

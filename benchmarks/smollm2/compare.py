@@ -164,7 +164,7 @@ def main() -> None:
         made += ", others as an earlier version of this page has them"
     made += f"; do not edit. {about} from reasoning-gym, {LENGTH} tokens an answer."
     if options.large:
-        made += " The highest target is the final accuracy of the large batches minus a point."
+        made += " The last target is the final accuracy of the large batches minus a point."
     results["meta"]["made"] = made
     write(results, name)
 
