@@ -23,7 +23,7 @@ docs: .venv/ready
 	$(BIN)/python benchmarks/suite.py --summarise
 	$(BIN)/python benchmarks/bounds_of_runs.py --summarise
 	$(BIN)/python benchmarks/few_instances.py --summarise
-	for page in sums "sums --large" multiples; do $(BIN)/python benchmarks/smollm2/compare.py $$page --summarise || exit 1; done
+	for page in sums "sums --large" multiples "multiples --large"; do $(BIN)/python benchmarks/smollm2/compare.py $$page --summarise || exit 1; done
 	$(BIN)/python benchmarks/smollm2/fresh.py --summarise
 	$(BIN)/python benchmarks/drawn_worlds/run.py --summarise
 	$(BIN)/python benchmarks/readme.py
