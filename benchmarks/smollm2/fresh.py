@@ -194,7 +194,9 @@ def page(stored: Mapping[str, Mapping[str, Any]]) -> str:
         problems = ", ".join(str(len(run["correct"])) for run in runs)
         made = f"Seeds {runs[0]['seed']} to {runs[-1]['seed']} at commit {results['commit']}, held-out problems: {problems}."
         if runs[0]["seed"] < FIRST:
-            made += " They are made again at that commit alone: seeds begin later now, and problems are held out otherwise."
+            made += (
+                " They are made again at that commit alone: seeds begin later now, and problems are held out otherwise."
+            )
         other = {arm: rate for arm, rate in rates(task).items() if results["rates"].get(arm, rate) != rate}
         if other:
             made += (
