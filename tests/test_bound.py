@@ -188,6 +188,8 @@ def test_bounds_from_numbers(tmp_path: Path) -> None:
         (("--p0", ".3", "--target", ".8", "--strategies", "5", "--p-plus", ".2", "--p-minus", ".2"), "tell nothing"),
         (("--p0", ".3", "--target", ".8", "--frequencies", "a,b"), "such as"),
         (("--p0", ".3", "--target", ".8", "--frequencies", ".9,.9"), "sum to"),
+        (("--rates", ".1,.2x-3", "--target", ".8"), "such as"),
+        (("--rates", ".1,.2x0", "--target", ".8"), "such as"),
         (("--rates", ".1,.2", "--target", ".8", "--frequencies", ".9"), "one each"),
         (("--world", "nowhere", "--target", ".8"), "no packaged world"),
         (("--run", "nowhere"), "no run directory"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def test_code_without_tests_is_named_before_anything_is_loaded(
     [
         (["--group-size", "1"], ["group size is 1", "at least 2"]),
         (["--candidates", "100"], ["candidate batch of 100", "pool of 8", "--candidates"]),
-        (["--prompts-per-round", "9"], ["--prompts-per-round", "8"]),
+        (["--prompts-per-round", "9"], ["A round of 9", "Set --prompts-per-round to at most 8"]),
+        (["--strategy", "uniform", "--prompts-per-round", "9"], ["Set --prompts-per-round to at most 8"]),
         (["--trainer", "generation_batch_size=12"], ["generation_batch_size=12", "Use --prompts-per-round"]),
         (["--trainer", "temperature=0.5"], ["temperature=0.5 would reach the trainer alone", "Use --temperature"]),
         (["--trainer", "learning_rate=1e-5"], ["Use --learning-rate"]),
@@ -270,3 +272,12 @@ def test_eval_and_report_say_what_is_wrong(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert word in done.stderr
+
+
+def test_a_trainer_setting_is_checked_before_the_weights_are_read(tmp_path: Path) -> None:
+    shutil.copytree(tiny_policy_path(), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"no weights")
+    file = problems(tmp_path, list(GOOD))
+    for setting in ("bta=1", "beta=abc"):
+        message = refused(tmp_path, "--data", file, "--model", "model", "--trainer", setting)
+        assert setting.partition("=")[0] in message

@@ -41,6 +41,45 @@ def test_values_of_the_wrong_type_are_named(key: str, value: object) -> None:
         build(TrainSettings, {key: value})
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"reward_weight": [0.0]}, "no reward would count"),
+        ({"reward_weight": [-1.0]}, "no reward would count"),
+        ({"reward_weight": [float("nan")]}, "each must be a finite number"),
+        ({"success": float("nan")}, "success is nan"),
+        ({"top_p": 5.0}, "top_p is 5"),
+        ({"top_k": -1}, "top_k is -1; it must be at least 1, or 0"),
+        ({"eval_samples": 0}, "eval_samples is 0"),
+        ({"eval_temperature": -1.0}, "eval_temperature is -1"),
+    ],
+)
+def test_values_out_of_range_are_named_by_their_setting(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(TrainSettings, settings)
+
+
+def test_a_penalty_alone_may_count_where_success_is_set() -> None:
+    assert build(TrainSettings, {"reward_weight": [-1.0], "success": 0.0}).reward_weight == (-1.0,)
+
+
+def test_of_switches_a_later_layer_replaces_those_it_names() -> None:
+    file = {"option": {"search": False, "volatility": "within"}, "trainer": {"beta": 0.04, "max_grad_norm": 0.5}}
+    s = build(TrainSettings, file, {"option": {"random": True}, "trainer": {"max_grad_norm": 0.2}})
+    assert s.option == {"search": False, "volatility": "within", "random": True}
+    assert s.trainer == {"beta": 0.04, "max_grad_norm": 0.2}
+    assert file["option"] == {"search": False, "volatility": "within"}
+
+
+def test_dates_stay_text(tmp_path: Path) -> None:
+    assert parse_pair("date=2024-07-26") == ("date", "2024-07-26")
+    (tmp_path / "c.yaml").write_text("chat_option: {date: 2024-07-26, days: [2024-07-27]}\n")
+    (tmp_path / "c.toml").write_text("[chat_option]\ndate = 2024-07-26\ndays = [2024-07-27]\n")
+    for name in ("c.yaml", "c.toml"):
+        read = build(TrainSettings, read_config_file(str(tmp_path / name))).chat_option
+        assert read == {"date": "2024-07-26", "days": ["2024-07-27"]}
+
+
 @pytest.mark.parametrize("text", ["a", "=1", " =2"])
 def test_pairs_need_a_name_and_a_value(text: str) -> None:
     with pytest.raises(ConfigError, match="NAME=VALUE"):

@@ -166,6 +166,28 @@ def test_several_sets_in_one_call(tmp_path):
     dopr(tmp_path, *command)
     assert (tmp_path / "out" / "a" / "completions.jsonl").read_text() == before
     assert "seed 0 there, 1 now" in dopr(tmp_path, *command, "--seed", "1", code=2)
+    # The table over all sets replaces nothing but itself.
+    kept = (tmp_path / "out" / "summary.json").read_bytes()
+    other = [*command[:2], "b.jsonl", *command[3:]]
+    shutil.copy(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert "is of tiny on a, math500 and would be lost" in dopr(tmp_path, *other, code=2)
+    assert (tmp_path / "out" / "summary.json").read_bytes() == kept
+    (tmp_path / "out" / "config.json").write_text("{}")
+    assert "out is a run's directory" in dopr(tmp_path, *command, code=2)
+    assert (tmp_path / "out" / "summary.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-n", "0"], "n is 0"),
+        (["-n", "2", "-k", "5"], "pass@5 cannot be measured with 2 samples"),
+        (["-n", "2", "-k", "0"], "pass@k needs a k of at least 1; got 0"),
+    ],
+)
+def test_counts_are_checked_before_the_model_is_sought(tmp_path, flags, words):
+    write_jsonl(tmp_path / "a.jsonl", sums(3))
+    assert words in dopr(tmp_path, "eval", "--model", "/nonexistent/m", "--data", "a.jsonl", *flags, code=2)
 
 
 def test_a_prompt_too_long_is_named_before_any_set_is_generated(tmp_path):

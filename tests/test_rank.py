@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dopr.config import TrainSettings
+from dopr.config_layers import as_dict
 from dopr.errors import ConfigError
 from dopr.rank import RANKINGS, rank
 from dopr.trace import read_trace
+from dopr.train.prepare import prepare
 from trace_kit import dopr, published, run_dir
 
 
@@ -75,3 +78,35 @@ def test_ranked_problems_of_code_are_written_as_they_can_be_trained_on(tmp_path:
     assert done.returncode == 0, done.stderr
     written = [json.loads(line) for line in top.read_text().splitlines()]
     assert sorted(written, key=lambda row: row["id"]) == rows
+
+
+def test_columns_of_the_problems_can_be_named_and_a_runs_log_stands_for_the_run(tmp_path: Path) -> None:
+    trace = published(tmp_path, {"a": [0.5, 0.25], "b": [0.0, 1.0]})
+    source, top = tmp_path / "odd.jsonl", tmp_path / "top.jsonl"
+    source.write_text("".join(json.dumps({"no": n, "ask": f"What is {n}?", "say": n}) + "\n" for n in "ab"))
+    named = ("--prompt-column", "ask", "--answer-column", "say", "--id-column", "no")
+    done = dopr("rank", str(trace), "--data", str(source), *named, "--output", str(top))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["answer"] for line in top.read_text().splitlines()] == ["b", "a"]
+
+    run = run_dir(tmp_path, [[(n, [0.0, 1.0], 0.5)] for n in "abab"])
+    settings = as_dict(TrainSettings(data=str(source), prompt_column="ask", answer_column="say", id_column="no"))
+    (run / "config.json").write_text(json.dumps({"settings": settings, "resolved": {}}))
+    for given, file in ((run, "1.jsonl"), (run / "events.jsonl", "2.jsonl")):
+        done = dopr("rank", str(given), "--top", "2", "--output", str(tmp_path / file))
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "1.jsonl").read_text() == (tmp_path / "2.jsonl").read_text()
+
+
+def test_problems_of_a_task_whose_splits_share_prompts_are_those_of_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
+    settings = TrainSettings(data="gym:lcm?min_numbers=2,max_numbers=2,min_value=2,max_value=12", size=60)
+    trained = prepare(settings).problems
+    dealt = [p for p in trained if "/test/" in p.id]
+    assert dealt  # else this tests nothing
+    run = run_dir(tmp_path, [[(p.id, [0.0, 1.0], 0.5)] for p in [*dealt, *dealt]])
+    (run / "config.json").write_text(json.dumps({"settings": as_dict(settings), "resolved": {}}))
+    done = dopr("rank", str(run), "--top", str(len(dealt)), "--output", str(tmp_path / "top.jsonl"))
+    assert done.returncode == 0, done.stderr
+    written = {row["id"]: row["prompt"] for row in map(json.loads, (tmp_path / "top.jsonl").read_text().splitlines())}
+    assert written == {p.id: p.prompt for p in dealt}

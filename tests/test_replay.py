@@ -285,6 +285,10 @@ def test_the_ceiling_is_that_of_what_is_replayed(tmp_path: Path) -> None:
             "names the module 'nowhere', which is neither installed nor in",
         ),
         (["replay", "{trace}", "--group-size", "1"], "at least 2 rollouts"),
+        (["replay", "{trace}", "--group-size", "0"], "group size is 0"),
+        (["replay", "{trace}", "--prompts-per-round", "0"], "prompts_per_round is 0"),
+        (["replay", "{trace}", "--prompts-per-round", "9"], "A round of 9 prompts cannot be drawn from a pool of 2"),
+        (["replay", "{trace}", "--output", "{trace}"], "trace.json exists already"),
         (["replay", "{trace}", "--output", "/nonexistent/x.json"], "does not exist"),
         (["replay", "missing.json"], "There is no missing.json"),
         (["rank", "{trace}", "--top", "0"], "at least 1"),
@@ -298,4 +302,5 @@ def test_wrong_use_is_refused_in_one_paragraph(tmp_path: Path, arguments: list[s
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+    assert json.loads(trace.read_text()) == {"a": [0.5, 0.25], "b": [0.0, 1.0]}
     assert not Path("x.jsonl").exists()

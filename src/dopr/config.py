@@ -5,6 +5,7 @@ Each field is documented once, in its metadata; the command line's help is gener
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +86,19 @@ class ProblemSettings:
             raise ConfigError(
                 f"{len(self.reward_weight)} reward weights for {len(self.reward)} rewards; give one each."
             )
+        if not all(map(math.isfinite, self.reward_weight)):
+            raise ConfigError(f"reward_weight is {self.reward_weight}; each must be a finite number.")
+        counts = any(weight > 0 or (weight and self.success is not None) for weight in self.reward_weight)
+        if self.reward_weight and not counts:
+            raise ConfigError(
+                f"reward_weight is {self.reward_weight}: no reward would count. Give one a weight above 0."
+            )
+        if self.success is not None and not math.isfinite(self.success):
+            raise ConfigError(f"success is {self.success}; it must be a finite number.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k is {self.top_k}; it must be at least 1, or 0 to keep every token.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +198,12 @@ class TrainSettings(ProblemSettings):
             raise ConfigError(f"save_minutes is {self.save_minutes}; it must be 0 or more.")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a positive number.")
+        if self.eval_samples < 1:
+            raise ConfigError(f"eval_samples is {self.eval_samples}; it must be at least 1.")
+        if self.eval_temperature is not None and not 0 <= self.eval_temperature < float("inf"):
+            raise ConfigError(
+                f"eval_temperature is {self.eval_temperature}; it must be 0 (greedy) or a positive number."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,5 +271,8 @@ class EvalSettings(ProblemSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("n", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.backend not in ("transformers", "vllm"):
             raise ConfigError(f"The backend is {self.backend!r}; it must be transformers or vllm.")

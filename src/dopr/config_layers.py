@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -19,7 +20,7 @@ S = TypeVar("S", bound=ProblemSettings)
 
 
 def build(cls: type[S], *layers: Mapping[str, Any]) -> S:
-    """Settings from layers of values, later ones winning.
+    """Settings from layers of values, later ones winning; of names with values (``option``, ``trainer``) one by one.
 
     Raises:
         ConfigError: Unknown setting, or a value of the wrong type.
@@ -32,7 +33,8 @@ def build(cls: type[S], *layers: Mapping[str, Any]) -> S:
             name = str(key).replace("-", "_")
             if name not in known:
                 raise ConfigError(f"Unknown setting {key!r}. {suggest(name, known)}")
-            merged[name] = _convert(name, value, hints[name])
+            new = _convert(name, value, hints[name])
+            merged[name] = merged.get(name, {}) | new if isinstance(new, dict) else new
     return cls(**merged)
 
 
@@ -80,6 +82,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
         parsed = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):  # no such date; brackets without end
         parsed = value
+    if isinstance(parsed, date):
+        parsed = value  # a chat template wants the text, and so does config.json
     # YAML 1.1 reads 1e-5 as text; people mean a number.
     if isinstance(parsed, str):
         with contextlib.suppress(ValueError):
@@ -90,6 +94,13 @@ def parse_pair(text: str) -> tuple[str, Any]:
 def as_dict(settings: Any) -> dict[str, Any]:
     """Plain values, for config.json."""
     return dataclasses.asdict(settings)
+
+
+def _text_of_dates(value: Any) -> Any:
+    """YAML and TOML read dates, which no setting is and JSON has not."""
+    if isinstance(value, list):
+        return [_text_of_dates(item) for item in value]
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
@@ -103,7 +114,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             items = value if isinstance(value, list | tuple) else (value,)
             return tuple(_convert(name, item, get_args(kind)[0]) for item in items)
         if origin is dict and isinstance(value, Mapping):
-            return dict(value)
+            return {key: _text_of_dates(one) for key, one in value.items()}
         if origin is bool and isinstance(value, bool):
             return value
         if origin is int and isinstance(value, int) and not isinstance(value, bool):

@@ -155,7 +155,9 @@ def tries(k: Sequence[int] | None, n: int) -> list[int]:
     """
     if k is None:
         return sorted({2**i for i in range(1, n.bit_length())} | ({n} if n > 1 else set()))
-    if bad := [value for value in k if not 1 <= value <= n]:
+    if min(k, default=1) < 1:
+        raise ConfigError(f"pass@k needs a k of at least 1; got {min(k)}.")
+    if bad := [value for value in k if value > n]:
         raise ConfigError(
             f"pass@{bad[0]} cannot be measured with {n} sample{'s' * (n > 1)} per problem. "
             f"Draw at least {max(bad)} samples, or ask for k between 1 and {n}."

@@ -84,8 +84,8 @@ def replay(
         ConfigError: A strategy or setting that cannot be.
     """
     cls = check_strategy(strategy)
-    size = group_size or trace.group_size
-    k = min(prompts_per_round or cls.default_prompts_per_round, len(trace.ids))
+    size = trace.group_size if group_size is None else group_size
+    k = min(cls.default_prompts_per_round, len(trace.ids)) if prompts_per_round is None else prompts_per_round
     config = SelectorConfig(group_size=size, prompts_per_round=k, candidates=candidates, seed=seed)
     selector = make_selector(strategy, trace.ids, config)
     selector.set_metadata(metadata_of_trace(trace))

@@ -170,7 +170,10 @@ def numbers(text: str, name: str) -> list[float]:
         value, _, times = part.strip().partition("x")
         above, _, below = value.partition("/")
         try:
-            out += [float(above) / float(below or 1)] * int(times or 1)
+            count = int(times or 1)
+            if count < 1:
+                raise ValueError
+            out += [float(above) / float(below or 1)] * count
         except (ValueError, ZeroDivisionError):
             raise ConfigError(
                 f"--{name} is {text!r}; give numbers with commas between them, such as .5,.3,.2, or 1/16x16 for sixteen times 1/16."

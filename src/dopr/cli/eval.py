@@ -21,7 +21,7 @@ from dopr.evaluate_set import evaluate_set, open_folder, write_summary
 from dopr.generation import Completion, Prompt, check_lengths, context_of, generate, redrawn, tokenize
 from dopr.models import resolve_model
 from dopr.policy import load_policy
-from dopr.runlog import read_config, read_events, write_json
+from dopr.runlog import CONFIG, EVENTS, SUMMARY, read_config, read_events, read_json, write_json
 from dopr.tasks.problems import to_rows
 from dopr.tasks.rewards import preflight
 from dopr.train.checkpoint import differences
@@ -40,6 +40,7 @@ def run_command(settings: EvalSettings) -> None:
     if settings.run is not None:
         _evaluate_run(settings, settings.run, console)
         return
+    tries(settings.k or None, settings.n)
     sets = load_sets(settings)
     for one in sets:
         warn_of_trained_on(settings.model, one.settings.data or one.name, one.problems)
@@ -49,8 +50,9 @@ def run_command(settings: EvalSettings) -> None:
         for one in sets
     ]
     for one, rows, sampling, _ in jobs:  # what cannot be is refused before anything is generated
-        tries(settings.k or None, sampling.n)
         _check_lengths(one, rows, sampling, model)
+    if settings.output is not None and len(sets) > 1:
+        _refuse_other_summary(Path(settings.output), settings.model, [one.name for one in sets])
     for one, _, sampling, folder in jobs:
         if folder is not None:
             open_folder(folder, _identity(one, sampling, model))
@@ -67,9 +69,21 @@ def run_command(settings: EvalSettings) -> None:
 
         console.print(sets_table(summaries, settings.model))
         if settings.output is not None:
-            path = Path(settings.output) / "summary.json"
+            path = Path(settings.output) / SUMMARY
             write_json(path, {"model": settings.model, "sets": summaries})
             console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+
+
+def _refuse_other_summary(output: Path, model: str, names: Sequence[str]) -> None:
+    """The table over all sets must not take the place of a run's summary, or of another table."""
+    if (output / CONFIG).exists() or (output / EVENTS).exists():
+        raise RunError(f"{output} is a run's directory, whose {SUMMARY} would be lost. Give another --output.")
+    if (output / SUMMARY).exists():
+        stored = read_json(output / SUMMARY)
+        if stored.get("model") != model or set(stored.get("sets", ())) - set(names):
+            raise RunError(
+                f"{output / SUMMARY} is of {stored.get('model')} on {', '.join(stored.get('sets', ()))} and would be lost. Give another --output."
+            )
 
 
 #: What --run leaves to be chosen; all else is as the run evaluated itself.

@@ -91,12 +91,16 @@ def replay(trace: str, **flags: Any) -> None:
 )
 @click.option("--top", default=16, show_default=True, help="How many problems.")
 @click.option("--data", help="The problems that the ids name; default: those of the run.")
+@click.option("--prompt-column", help="Column of --data with the prompt; default: found by its usual names.")
+@click.option("--answer-column", help="Column of --data with the gold answer; default: found by its usual names.")
+@click.option("--id-column", help="Column of --data with the ids; default: found by its usual names.")
 @click.option("--output", help="Problem file (.jsonl) to write, best first.")
 def rank(trace: str, **flags: Any) -> None:
     """Rank problems by what they taught: from a run directory, or JSON {id: [accuracy per visit]}."""
     from dopr.cli.replay import run_rank
 
-    run_rank(trace, **flags)
+    columns = {name: flags.pop(name) for name in ("prompt_column", "answer_column", "id_column")}
+    run_rank(trace, **flags, columns=columns)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from rich.progress import track
 from rich.table import Table
 
 from dopr.budget import Budget
+from dopr.config import TrainSettings
+from dopr.config_layers import build
 from dopr.errors import ConfigError, RunError
 from dopr.rank import rank
 from dopr.replay import ReplayRow, mixed_share, replay, replay_row
-from dopr.runlog import CONFIG, read_config, write_json, write_lines
+from dopr.runlog import CONFIG, EVENTS, read_config, write_json, write_lines
 from dopr.selection.registry import STRATEGIES, check_strategy
 from dopr.trace import Trace, read_trace
 
@@ -44,6 +47,8 @@ def run_replay(
         raise RunError(f"The folder of {output} does not exist. Make it first, or give another --output.")
     if output is not None and Path(output).is_dir():
         raise RunError(f"The output {output} is a directory. Give a file, such as {output}/replay.json.")
+    if output is not None and Path(output).exists():
+        raise RunError(f"{output} exists already. Give another --output, or remove it.")
     trace = read_trace(source)
     console = Console()
     if not trace.fits:
@@ -66,7 +71,7 @@ def run_replay(
         for name in track(names, "replaying", console=console, transient=True, disable=quiet)
     ]
     rows.sort(key=lambda row: -row.per_hundred.estimate)
-    size = group_size or trace.group_size
+    size = trace.group_size if group_size is None else group_size
     mixed = mixed_share(trace, size)
     at_random, at_best = float(mixed.mean()), float(mixed.max(axis=1).mean())
     console.print(_table(rows, trace, size, int(limit.limit), seeds))
@@ -124,7 +129,15 @@ def _plain(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def run_rank(source: str, *, by: str, top: int, data: str | None, output: str | None) -> None:
+def run_rank(
+    source: str,
+    *,
+    by: str,
+    top: int,
+    data: str | None,
+    output: str | None,
+    columns: Mapping[str, str | None] | None = None,
+) -> None:
     """Print the best problems; write them as a problem file if asked."""
     if top < 1:
         raise ConfigError(f"top is {top}; it must be at least 1.")
@@ -154,11 +167,13 @@ def run_rank(source: str, *, by: str, top: int, data: str | None, output: str | 
         )
     console.print(table)
     if output is not None:
-        _write_problems(source, [prompt for prompt, _ in best], data, Path(output))
+        _write_problems(source, [prompt for prompt, _ in best], data, Path(output), columns or {})
         console.print(f"{output}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _write_problems(source: str, wanted: list[str], data: str | None, output: Path) -> None:
+def _write_problems(
+    source: str, wanted: list[str], data: str | None, output: Path, columns: Mapping[str, str | None]
+) -> None:
     from dopr.tasks.problems import load_problems
 
     console = Console(stderr=True)
@@ -166,14 +181,22 @@ def _write_problems(source: str, wanted: list[str], data: str | None, output: Pa
     def on_bad(text: str) -> None:
         console.print(f"Left out: {text}", highlight=False, soft_wrap=True, markup=False)
 
-    if data is None and (Path(source) / CONFIG).exists():
-        s = read_config(Path(source))["settings"]
+    run = Path(source).parent if Path(source).name == EVENTS else Path(source)
+    if data is None and (run / CONFIG).exists():
+        s = build(TrainSettings, read_config(run)["settings"])
         problems = load_problems(
-            s["data"], prompt_column=s["prompt_column"], answer_column=s["answer_column"], id_column=s["id_column"],
-            split=s["split"] or "train", size=s["size"], seed=s["seed"], require_answer=False, on_bad=on_bad,
+            s.data, prompt_column=s.prompt_column, answer_column=s.answer_column, id_column=s.id_column,
+            split=s.split or "train", size=s.size, seed=s.seed, require_answer=False, on_bad=on_bad,
         )  # fmt: skip
+        if s.data.startswith("gym:"):  # splits that share prompts are dealt anew, and what was trained on is of both
+            from dopr.train.held_out import hold_out
+
+            problems = hold_out(s, problems)[0]
     elif data is not None:
-        problems = load_problems(data, require_answer=False, on_bad=on_bad)
+        problems = load_problems(
+            data, require_answer=False, on_bad=on_bad, prompt_column=columns.get("prompt_column"),
+            answer_column=columns.get("answer_column"), id_column=columns.get("id_column"),
+        )  # fmt: skip
     else:
         raise ConfigError(f"{source} has ids but no problems. Give the problems they name with --data.")
     by_id = {p.id: p for p in problems}

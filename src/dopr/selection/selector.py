@@ -70,7 +70,7 @@ class Selector(ABC):
         self.options: Any = self.Options() if options is None else options
         k = config.prompts_per_round
         candidates = k if self.takes_all_candidates else config.candidates or min(128, len(ids))
-        for what, flag, size in (("candidate batch", "--candidates", candidates), ("round", "--prompts-per-round", k)):
+        for what, flag, size in (("round", "--prompts-per-round", k), ("candidate batch", "--candidates", candidates)):
             if size > len(ids):
                 raise ConfigError(
                     f"A {what} of {size} prompts cannot be drawn from a pool of {len(ids)}. "

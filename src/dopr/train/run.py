@@ -88,6 +88,7 @@ def run(prepared: Prepared, *, progress: Progress, say: Callable[[str], None], r
 def _run(prepared: Prepared, directory: Path, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
     settings = prepared.settings
     resuming = settings.resume is not None
+    _check_trainer_settings(settings.trainer)
     model, tokenizer = load_policy(
         prepared.model, dtype=_training_dtype(settings), device=settings.device, trainable=True
     )
@@ -217,7 +218,6 @@ def _trainer(
         "dopr_features": "none" if s.features == "none" else "hidden", "dopr_force_resume": s.force,
         "dopr_probe": len(probe_prompts),
     } | s.trainer  # fmt: skip
-    _check_trainer_settings(s.trainer, DoPRConfig)
     try:
         trainer = DoPRTrainer(
             model=model, reward_funcs=list(prepared.rewards), args=DoPRConfig(**values),
@@ -239,9 +239,13 @@ def _features(prepared: Prepared) -> NDArray[np.float32] | None:
     return category_features(metadata_of(lambda name: [p.extra.get(name) for p in prepared.problems])["category"])
 
 
-def _check_trainer_settings(given: dict[str, Any], config: type[Any]) -> None:
+def _check_trainer_settings(given: dict[str, Any]) -> None:
     """Names and, as far as defaults show them, types: TRL itself takes a text for a number until it computes with it."""
-    known = {f.name: f.default for f in fields(config) if f.init}
+    if not given:
+        return
+    from dopr.train.config import DoPRConfig
+
+    known = {f.name: f.default for f in fields(DoPRConfig) if f.init}
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"TRL's GRPOConfig has no setting {name!r}. {suggest(name, known)}")
