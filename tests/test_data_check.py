@@ -134,6 +134,46 @@ def test_overlap_with_an_evaluation_file_is_found(tmp_path):
     assert json.loads(dopr(tmp_path, *command, code=1))["against"]["rows"] == 1
 
 
+@pytest.mark.parametrize(
+    ("here", "there", "same", "near"),
+    [
+        ("小明有三个苹果,妈妈又给了他五个苹果,他一共有几个苹果?", "今天是星期一,后天是星期几?", 0, 0),
+        (
+            "小明有三个苹果,妈妈又给了他五个苹果,他一共有几个苹果?",
+            "小明有三个苹果,妈妈又给了他五个梨子,他一共有几个苹果?",
+            0,
+            1,
+        ),
+        ("Сколько будет два плюс три, если сложить их вместе?", "Сколько яблок осталось на столе?", 0, 0),
+        (
+            "Сколько будет два плюс три, если сложить их вместе?",
+            "СКОЛЬКО будет два плюс три если сложить их вместе",
+            1,
+            0,
+        ),
+        ("🍎 + 🍎 = ?", "🍐 - 🍐 = ?", 0, 0),
+        ("???", "...", 0, 0),
+        ("???", "???", 1, 0),
+        ("What is 5 + 3?", "What is 5 - 3?", 0, 0),
+        ("What is 5 + 3?", "what is  5 + 3", 1, 0),
+        ("What is $5+3$?", "What is 5 + 3?", 0, 1),
+        ("What is 5!", "What is 5?", 0, 0),
+        (r"Find the derivative of $\sin x$.", r"Find the derivative of $\cos x$.", 0, 0),
+        (r"Find the value of $\left(\frac{3}{4}\right)$ of 8.", "Find the value of (3/4) of 8.", 0, 1),
+    ],
+)
+def test_only_one_wording_is_whole_and_words_of_any_script_count(tmp_path, here, there, same, near):
+    for name, text in (("here", here), ("there", there)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"question": text, "answer": "8"}])
+    check = check_data(str(tmp_path / "here.jsonl"), against=str(tmp_path / "there.jsonl"))
+    assert (check.against["same"], check.against["near"]) == (same, near)
+
+
+def test_words_are_those_of_any_script_without_layout():
+    text = r"Шёл 3.5 км, 走了 \text{Ärger} $\dfrac{\sin x}{2\pi}\right)$ ピカ"
+    assert words_of(text) == "шёл 3.5 км 走 了 ärger sin x 2 pi ピ カ".split()  # noqa: SIM905
+
+
 def test_reference_solutions_are_run_against_their_tests(tmp_path):
     rows = [
         {"question": "Write f that adds 1.", "tests": ["assert f(1) == 2"], "solution": "def f(x): return x + 1"},

@@ -18,7 +18,7 @@ from dopr.tasks.companions import describe, left_out
 from dopr.tasks.data_findings import KINDS, Finding, column_names, short
 from dopr.tasks.data_golds import check_gold_column, extraction
 from dopr.tasks.known_sets import KNOWN_SETS
-from dopr.tasks.overlap import overlaps, words_of
+from dopr.tasks.overlap import folded, overlaps
 from dopr.tasks.problems import Problem, prompt_id
 from dopr.tasks.rows import Row, is_data_path, read_path
 from dopr.tasks.templates import Messages
@@ -207,11 +207,11 @@ def _against(
         raise DataError(f"{there} ({', '.join(col.PROMPT_COLUMNS)}). Rename the one that is in {against}.") from None
     others, other_places = _problems(rows, chosen, [])
     other_texts = [_text(p.prompt) for p in others]
-    whole = {" ".join(words_of(text)): k for k, text in reversed(list(enumerate(other_texts)))}
+    whole = {folded(text): k for k, text in reversed(list(enumerate(other_texts)))}
     pairs = {pair.first: (pair.second, pair.overlap) for pair in overlaps(texts, other_texts, least=least)}
     exact = 0
     for i, text in enumerate(texts):
-        same = whole.get(" ".join(words_of(text)))
+        same = whole.get(folded(text))
         if same is not None:
             exact += 1
             said = f"the problem of {against}, {other_places[same]}"

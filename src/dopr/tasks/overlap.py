@@ -19,8 +19,18 @@ N = 5
 """Words per n-gram."""
 _COMMON = 50  # n-grams in more texts of the second collection than this say nothing
 _FACTORS = np.array([0x9E3779B97F4A7C15 * (2 * k + 1) % 2**64 for k in range(N)], dtype=np.uint64)
-_COMMANDS = re.compile(r"\\[A-Za-z]+")
-_WORDS = re.compile(r"[a-z]+|[0-9]+(?:\.[0-9]+)?")
+# LaTeX that says how something looks. Other commands keep their names: sin x is not cos x.
+_LAYOUT = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?|[dtc]?frac|text(?:bf|it|rm|sf|tt)?|mbox|hbox|math(?:rm|bf|it|sf|tt|bb|cal|frak|scr)"
+    r"|operatorname|(?:display|text|script)style|q?quad|begin|end|[hv]space|limits|nolimits|boxed|underline|hline)(?![A-Za-z])"
+)
+# Written without blanks, so each character is a word: Han and kana.
+_SINGLE = "\u3040-\u309f\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_WORD = rf"[{_SINGLE}]|[^\W\d_{_SINGLE}]+|\d+(?:\.\d+)?"
+_WORDS = re.compile(_WORD)
+_WORDS_AND_SIGNS = re.compile(rf"{_WORD}|[^\s${{}}\\]")
+# Not after what may be a factorial: n!, 5!
+_SENTENCE_MARKS = re.compile(r"(?<=[^\W\d_]{3})[.,;:!?]+(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +43,24 @@ class Pair:
 
 
 def words_of(text: str) -> list[str]:
-    """The words and numbers of a text in small letters, without LaTeX commands and punctuation."""
-    return _WORDS.findall((_COMMANDS.sub(" ", text) if "\\" in text else text).lower())
+    """The words of any script and the numbers of a text in small letters, without LaTeX's layout, signs and punctuation."""
+    return _WORDS.findall(_plain(text).casefold())
+
+
+def folded(text: str) -> str:
+    """The wording but for upper and lower case, white space, and the marks after words: all signs of a formula stand in it."""
+    text = " ".join(text.casefold().split())
+    return _SENTENCE_MARKS.sub("", text).rstrip(" .?") or text
+
+
+def _plain(text: str) -> str:
+    return _LAYOUT.sub(" ", text) if "\\" in text else text
 
 
 def overlaps(first: Sequence[str], second: Sequence[str], *, least: float) -> list[Pair]:
     """For every text of ``first`` the text of ``second`` that it repeats most, where that is at least ``least``.
 
-    Texts of fewer than five words count as repeated only where all words agree.
+    Texts of fewer than five words count as repeated only where all words and signs agree.
 
     Args:
         first: texts, of which each gets at most one pair.
@@ -74,7 +94,9 @@ class _Codes(dict[str, int]):
     """64-bit hashes of words, the same in every process."""
 
     def __missing__(self, word: str) -> int:
-        code = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        code = self[word] = int.from_bytes(
+            hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+        )
         return code
 
 
@@ -85,8 +107,8 @@ def _ngrams(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]
     lengths: list[int] = []
     for text in texts:
         words = words_of(text)
-        if 0 < len(words) < N:  # one n-gram that stands for all of it
-            words = [" ".join(words), *[""] * (N - 1)]
+        if 0 < len(words) < N:  # one n-gram that stands for all of it, 5 - 3 apart from 5 + 3
+            words = [" ".join(_WORDS_AND_SIGNS.findall(folded(_plain(text)))), *[""] * (N - 1)]
         ids.extend([codes[word] for word in words])
         lengths.append(len(words))
     flat = np.array(ids, dtype=np.uint64)
