@@ -134,6 +134,24 @@ def test_overlap_with_an_evaluation_file_is_found(tmp_path):
     assert json.loads(dopr(tmp_path, *command, code=1))["against"]["rows"] == 1
 
 
+def test_a_broken_test_split_is_an_error_and_the_split_that_was_read_is_named(tmp_path):
+    write_jsonl(tmp_path / "here.jsonl", GOOD)
+    (tmp_path / "both").mkdir()
+    write_jsonl(tmp_path / "both" / "train.jsonl", GOOD[:1])
+    command = ["data", "check", "here.jsonl", "--against", "both"]
+    assert "both, split train: 1 rows; 1 are here whole" in dopr(tmp_path, *command, code=1)
+    (tmp_path / "both" / "test.jsonl").write_text('{"question": "q", "answer": 1}\n{"question": "x", "answer": \n')
+    assert "test.jsonl, line 2: it is not valid JSON" in dopr(tmp_path, *command, code=2)
+    (tmp_path / "both" / "test.jsonl").write_text("")
+    assert "holds no problems" in dopr(tmp_path, *command, code=2)
+    write_jsonl(tmp_path / "both" / "test.jsonl", GOOD)
+    assert "both, split test: 2 rows; 2 are here whole" in dopr(tmp_path, *command, code=1)
+    assert "has no split 'dev'" in dopr(tmp_path, *command, "--against-split", "dev", code=2)
+    (tmp_path / "plain").mkdir()
+    write_jsonl(tmp_path / "plain" / "a.jsonl", GOOD)
+    assert "split" not in check_data(str(tmp_path / "here.jsonl"), against=str(tmp_path / "plain")).against
+
+
 @pytest.mark.parametrize(
     ("here", "there", "same", "near"),
     [

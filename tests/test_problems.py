@@ -301,6 +301,25 @@ def test_a_dataset_that_the_hub_does_not_give_says_so(tmp_path):
     assert "There is no file 'nobody/nothing', and as a dataset on the Hugging Face hub" in run.stdout, run.stderr
 
 
+def test_a_split_that_a_dataset_has_not_is_told_from_a_dataset_that_cannot_be_read(tmp_path):
+    (tmp_path / "org" / "name").mkdir(parents=True)  # the library reads a directory of this name as it reads the hub
+    jsonl(tmp_path / "org" / "name" / "train.jsonl", QA)
+    code = (
+        "from dopr.errors import DataError\nfrom dopr.tasks.hub import read_hub\n"
+        "print(len(read_hub('org/name', split='train')))\n"
+        "for source in ('org/name', 'org/absent'):\n"
+        "  try: read_hub(source, split='test')\n  except DataError as e: print(type(e).__name__, e)"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    rows, no_split, absent = run.stdout.splitlines()
+    assert rows == "2"
+    assert no_split.startswith("NoSplitError The dataset 'org/name' has no split 'test': ")
+    assert absent.startswith("DataError There is no file 'org/absent'")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -22,6 +22,10 @@ class DataError(DoprError, ValueError):
     """A problem file that cannot be used as it is."""
 
 
+class NoSplitError(DataError):
+    """A source with splits that has not the one asked for."""
+
+
 class RewardError(DoprError, ValueError):
     """A reward function or verifier that cannot be used as it is."""
 

@@ -76,8 +76,9 @@ def _text(result: DataCheck, show: int) -> str:
             lines.append(f"read as {_counts(result.reading)}")
     if result.against:
         other = result.against
+        part = f", split {other['split']}" if "split" in other else ""
         lines.append(
-            f"{other['file']}: {other['rows']:,} rows; {other['same']:,} are here whole, {other['near']:,} nearly"
+            f"{other['file']}{part}: {other['rows']:,} rows; {other['same']:,} are here whole, {other['near']:,} nearly"
         )
     for kind, count in result.counts.items():
         lines.append(f"\n{count:,} {KINDS[kind]}:")

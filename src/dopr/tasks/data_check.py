@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dopr.errors import DataError
+from dopr.errors import DataError, NoSplitError
 from dopr.tasks import columns as col
 from dopr.tasks.answers import gold_text
 from dopr.tasks.companions import describe, left_out
@@ -20,7 +20,7 @@ from dopr.tasks.data_golds import check_gold_column, extraction
 from dopr.tasks.known_sets import KNOWN_SETS
 from dopr.tasks.overlap import folded, overlaps
 from dopr.tasks.problems import Problem, prompt_id
-from dopr.tasks.rows import Row, is_data_path, read_path
+from dopr.tasks.rows import Row, has_splits, is_data_path, read_path
 from dopr.tasks.templates import Messages
 
 
@@ -43,7 +43,7 @@ class DataCheck:
     prompt_characters: dict[str, int]
     """Least, median and most characters of a prompt."""
     against: dict[str, Any] = field(default_factory=dict)
-    """The other file: its name, rows, and how many rows here repeat one of its."""
+    """The other file: its name, rows, how many rows here repeat one of its, and which split was read, where it has some."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -102,8 +102,9 @@ def check_data(
     other: dict[str, Any] = {}
     if against is not None:
         progress(f"comparing with {against}")
-        other_rows = _rows_against(against, against_split, split)
+        other_rows, taken = _rows_against(against, against_split, split)
         other = _against(problems, places, texts, against, other_rows, least_overlap, findings)
+        other |= {"split": taken} if taken else {}
     order = list(KINDS)
     sizes = np.array([len(text) for text in texts] or [0])
     return DataCheck(
@@ -127,17 +128,23 @@ def _rows(source: str, split: str) -> list[Row]:
     return read_hub(source, split=split)
 
 
-def _rows_against(against: str, wanted: str | None, split: str) -> list[Row]:
-    """What a file must not share problems with is its test split as a rule, whatever split is checked."""
+def _rows_against(against: str, wanted: str | None, split: str) -> tuple[list[Row], str | None]:
+    """Rows of what a file must not share problems with, and the split they are: its test split as a rule, whatever split
+    is checked; None where it has none.
+    """
+    source = against
     if against in KNOWN_SETS and not Path(against).exists():
         known = KNOWN_SETS[against]
-        return _rows(known.hub, wanted or known.split)
-    if wanted is not None:
-        return _rows(against, wanted)
+        source, wanted = known.hub, wanted or known.split
+    taken = wanted or "test"
     try:
-        return _rows(against, "test")
-    except DataError:
-        return _rows(against, split)
+        rows = _rows(source, taken)
+    except NoSplitError:
+        if wanted is not None:
+            raise
+        taken = split
+        rows = _rows(source, taken)
+    return rows, taken if not is_data_path(source) or has_splits(Path(source).expanduser()) else None
 
 
 def _problems(rows: Sequence[Row], chosen: col.Columns, findings: list[Finding]) -> tuple[list[Problem], list[str]]:

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dopr.errors import DataError
+from dopr.errors import DataError, NoSplitError
 from dopr.tasks.rows import Row, table_rows
+
+#: How the library begins to say that a dataset was found but not the split.
+_NO_SPLIT = ("Unknown split ", "Bad split: ")
 
 
 def _datasets() -> Any:
@@ -22,7 +25,8 @@ def read_saved(path: Path, *, split: str) -> list[Row]:
     """Rows of a ``Dataset`` or ``DatasetDict`` written by ``save_to_disk``.
 
     Raises:
-        DataError: it is broken, or has no such split.
+        DataError: it is broken.
+        NoSplitError: it has no such split.
     """
     datasets = _datasets()
     try:
@@ -31,7 +35,7 @@ def read_saved(path: Path, *, split: str) -> list[Row]:
         raise DataError(f"{path} looks like a saved dataset but cannot be loaded: {_first_line(error)}.") from error
     if isinstance(data, datasets.DatasetDict):
         if split not in data:
-            raise DataError(f"{path} has no split {split!r}; it has {', '.join(sorted(map(str, data)))}.")
+            raise NoSplitError(f"{path} has no split {split!r}; it has {', '.join(sorted(map(str, data)))}.")
         data = data[split]
     return table_rows(data.with_format("arrow")[:], str(path))
 
@@ -40,7 +44,8 @@ def read_hub(source: str, *, split: str) -> list[Row]:
     """Rows of ``org/name`` or ``org/name:config`` on the hub, from the local cache where the hub cannot be reached.
 
     Raises:
-        DataError: not such a name, not found, no such config or split, or offline.
+        DataError: not such a name, not found, no such config, or offline.
+        NoSplitError: no such split.
     """
     match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::(.+))?", source)
     if match is None:
@@ -53,6 +58,8 @@ def read_hub(source: str, *, split: str) -> list[Row]:
     except DataError:
         raise
     except Exception as error:
+        if str(error).startswith(_NO_SPLIT):
+            raise NoSplitError(f"The dataset {source!r} has no split {split!r}: {_first_line(error)}.") from error
         raise DataError(
             f"There is no file {source!r}, and as a dataset on the Hugging Face hub (split {split!r}) it cannot be loaded: "
             f"{_first_line(error)}. Check the name, the split and the connection, or download it and give its path."

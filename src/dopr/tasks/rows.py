@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dopr.errors import DataError
+from dopr.errors import DataError, NoSplitError
 
 #: Arrow's names of the floats that are shorter than Python's, and NumPy's.
 _SHORT_FLOATS = {"halffloat": "float16", "float": "float32"}
@@ -38,6 +38,7 @@ def read_path(path: Path, *, split: str) -> list[Row]:
 
     Raises:
         DataError: missing, of an unknown kind, unreadable or empty.
+        NoSplitError: the directory has splits, but not this one.
     """
     try:
         if path.is_dir():
@@ -218,18 +219,14 @@ def _read_directory(path: Path, split: str) -> list[Row]:
         from dopr.tasks.hub import read_saved
 
         return read_saved(path, split=split)
-    files = sorted(
-        f
-        for f in path.rglob("*")
-        if f.is_file() and _suffix(f) in READERS and not any(p.startswith(".") for p in f.relative_to(path).parts)
-    )
+    files = _files(path)
     if not files:
         raise DataError(f"The directory {path} holds no data: no {_known()} file, and no dataset saved by `datasets`.")
     chosen = [f for f in files if _split_of(f, path) == split]
     named = {name for f in files if (name := _split_of(f, path))}
     if not chosen:
         if named:
-            raise DataError(f"The directory {path} has no split {split!r}; it has {', '.join(sorted(named))}.")
+            raise NoSplitError(f"The directory {path} has no split {split!r}; it has {', '.join(sorted(named))}.")
         chosen = files
     many = len(chosen) > 1
     return [
@@ -237,6 +234,21 @@ def _read_directory(path: Path, split: str) -> list[Row]:
         for f in chosen
         for row in _read_file(f)
     ]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(
+        f
+        for f in path.rglob("*")
+        if f.is_file() and _suffix(f) in READERS and not any(p.startswith(".") for p in f.relative_to(path).parts)
+    )
+
+
+def has_splits(path: Path) -> bool:
+    """Whether :func:`read_path` takes one split of ``path`` rather than all that is there."""
+    if not path.is_dir() or (path / "dataset_dict.json").exists():
+        return path.is_dir()
+    return not (path / "state.json").exists() and any(_split_of(f, path) for f in _files(path))
 
 
 def _split_of(file: Path, root: Path) -> str | None:
