@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cli_kit import dopr, write_jsonl
 from dopr.tasks.data_check import check_data
 from dopr.tasks.overlap import N, overlaps, words_of
+from dopr.tasks.problems import load_problems
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -32,7 +33,7 @@ BAD = [
     *GOOD,
     {"id": "a", "question": "Another question with the id of the first one.", "answer": "3"},
     {"id": "d", "question": GOOD[1]["question"], "answer": "2x"},
-    {"id": "e", "question": GOOD[0]["question"].upper(), "answer": "3"},
+    {"id": "e", "question": GOOD[0]["question"].replace(" ", "\n "), "answer": "3"},
     {"id": "f", "question": "", "answer": "3"},
     {"id": "g", "question": "A gold that is missing altogether.", "answer": None},
     {"id": "h", "question": "A gold that holds nothing at all.", "answer": "  "},
@@ -53,6 +54,41 @@ def test_every_kind_of_bad_row_is_named(tmp_path):
     text = dopr(tmp_path, "data", "check", "bad.jsonl", "--show", "1", code=1)
     assert "line 5 (e): the prompt of line 1 with the answer '3' against '2'" in text
     assert "and 2 more (--show 0 names all)" in text
+
+
+def test_prompts_that_differ_in_case_alone_are_two_problems(tmp_path):
+    rows = [
+        {"id": x, "question": f"What is the molar mass of {x} in g?", "answer": n} for x, n in (("Co", 59), ("CO", 28))
+    ]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    assert "Nothing wrong found." in dopr(tmp_path, "data", "check", "x.jsonl")
+
+
+SAME = {"id": "a", "question": "Write f, please.", "answer": "1", "tests": ["assert f(1) == 1"]}
+
+
+@pytest.mark.parametrize(
+    ("again", "kinds", "refused"),
+    [
+        (SAME, ["repeat"], ""),
+        (SAME | {"answer": "2"}, ["conflict"], "line 2: its id 'a' is also that of line 1"),
+        (SAME | {"tests": ["assert f(1) == 2"]}, ["conflict"], "line 2: its id 'a' is also that of line 1"),
+        (
+            SAME | {"question": "Write  f, please."},
+            ["duplicate-id", "repeat"],
+            "line 2: its id 'a' is also that of line 1",
+        ),
+        (SAME | {"question": "Write g, please."}, ["duplicate-id"], "line 2: its id 'a' is also that of line 1"),
+        (SAME | {"id": "b"}, ["repeat"], ""),
+    ],
+)
+def test_repeats_are_found_as_training_takes_them(tmp_path, again, kinds, refused):
+    write_jsonl(tmp_path / "x.jsonl", [SAME, again])
+    check = check_data(str(tmp_path / "x.jsonl"), reward="exact")
+    assert [(f.kind, f.where) for f in check.findings] == [(kind, "line 2") for kind in kinds]
+    bad: list[str] = []
+    load_problems(str(tmp_path / "x.jsonl"), on_bad=bad.append)
+    assert [text.split(";")[0] for text in bad] == ([refused] if refused else [])
 
 
 def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_named_unless_it_was_asked_for(tmp_path):

@@ -434,6 +434,23 @@ def test_repeated_problems_are_kept_once_and_counted(tmp_path, caplog):
     assert "1 repeated problems" in caplog.text
 
 
+@pytest.mark.parametrize("ids", ["id", "extra_info"])
+def test_exact_repeats_under_one_id_are_kept_once(tmp_path, caplog, ids):
+    rows = [row | {"id": f"p{k}"} if ids == "id" else row | {ids: {"index": f"p{k}"}} for k, row in enumerate(QA)]
+    rows = [{**row, "prompt": [{"role": "user", "content": row["question"]}]} for row in rows]
+    with caplog.at_level(logging.WARNING, logger="dopr"):
+        problems = load_problems(jsonl(tmp_path / "a.jsonl", rows * 3), prompt_column="prompt")
+    assert [(p.id, p.answer) for p in problems] == [("p0", "2"), ("p1", "5")]
+    assert "4 repeated problems (same prompt and answer) left out, 2 kept" in caplog.text
+
+
+def test_one_prompt_with_other_tests_is_an_error(tmp_path):
+    rows = [{"prompt": "Write f.", "tests": [f"assert f({k}) == 1"]} for k in (1, 1, 2)]
+    message = error_of(jsonl(tmp_path / "a.jsonl", rows), require_answer=False)
+    assert "line 3: it has the prompt of line 1 but other tests; two problems" in message
+    assert "line 2" not in message
+
+
 def test_one_prompt_with_two_answers_is_an_error(tmp_path):
     message = error_of(jsonl(tmp_path / "a.jsonl", [*QA, {"question": "1+1?", "answer": "3"}]))
     assert "line 3: it has the prompt of line 1 but another answer, '3' against '2'" in message

@@ -19,7 +19,7 @@ from dopr.tasks.data_findings import KINDS, Finding, column_names, short
 from dopr.tasks.data_golds import check_gold_column, extraction
 from dopr.tasks.known_sets import KNOWN_SETS
 from dopr.tasks.overlap import folded, overlaps
-from dopr.tasks.problems import Problem, prompt_id
+from dopr.tasks.problems import Problem, prompt_id, unlike
 from dopr.tasks.rows import Row, has_splits, is_data_path, read_path
 from dopr.tasks.templates import Messages
 
@@ -187,19 +187,19 @@ def _repeats(problems: Sequence[Problem], places: Sequence[str], findings: list[
     ids: dict[str, int] = {}
     prompts: dict[str, int] = {}
     for i, (problem, where) in enumerate(zip(problems, places, strict=True)):
-        text = " ".join(_text(problem.prompt).lower().split())
-        same = prompts.setdefault(text, i)
+        same = prompts.setdefault(problem.wording, i)
         if same != i:
             first = problems[same]
-            if first.answer == problem.answer:
+            if not (different := unlike(problem, first)):
                 findings.append(Finding("repeat", where, problem.id, f"the problem of {places[same]} again"))
             else:
+                if first.answer != problem.answer:
+                    different = f"the answer {short(problem.answer)} against {short(first.answer)}"
                 findings.append(
-                    Finding("conflict", where, problem.id, f"the prompt of {places[same]} with the answer "
-                            f"{short(problem.answer)} against {short(first.answer)}")
-                )  # fmt: skip
+                    Finding("conflict", where, problem.id, f"the prompt of {places[same]} with {different}")
+                )
         known = ids.setdefault(problem.id, i)
-        if known != i and known != same:
+        if problems[known].prompt != problem.prompt:
             findings.append(Finding("duplicate-id", where, problem.id, f"the id {problem.id!r} of {places[known]}"))
 
 

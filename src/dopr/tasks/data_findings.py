@@ -13,7 +13,7 @@ KINDS = {
     "part": "prompts that are only a part of the problem (write one column 'prompt' that says all of it, or name one with "
     "--prompt-column to take it alone)",
     "duplicate-id": "ids used twice",
-    "conflict": "the same prompt with another answer",
+    "conflict": "prompts that came before with another answer or other tests",
     "repeat": "repeated problems",
     "gold": "golds that are missing or that their own verifier rejects or would misread",
     "unread": "golds that only an identical text can match",

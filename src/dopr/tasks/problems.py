@@ -156,23 +156,30 @@ def prompt_id(prompt: str | Messages) -> str:
     return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()[:16]
 
 
+def unlike(problem: Problem, seen: Problem) -> str:
+    """What else stands beside the prompt of ``seen``, in words; empty where nothing that is checked does."""
+    if problem.answer != seen.answer:
+        return f"another answer, {problem.answer!r} against {seen.answer!r}"
+    return "" if problem.extra.get("tests") == seen.extra.get("tests") else "other tests"
+
+
 def _distinct(numbered: Iterable[tuple[str, Problem]], source: str, bad: list[str]) -> list[Problem]:
-    """Drop exact repeats (id, prompt and answer), counted in a warning; any other repeated id goes to ``bad``."""
+    """Drop exact repeats (id, prompt, answer and tests), counted in a warning; any other repeated id goes to ``bad``."""
     first: dict[str, tuple[str, Problem]] = {}
     repeats = 0
     for where, problem in numbered:
         seen_where, seen = first.setdefault(problem.id, (where, problem))
         if seen is problem:
             continue
-        if problem.id != prompt_id(problem.prompt):
-            bad.append(f"{where}: its id {problem.id!r} is also that of {seen_where}; every problem needs its own.")
-        elif seen.answer != problem.answer:
-            bad.append(
-                f"{where}: it has the prompt of {seen_where} but another answer, {problem.answer!r} against "
-                f"{seen.answer!r}; two problems of one prompt need ids of their own."
-            )
-        else:
+        different = unlike(problem, seen)
+        if problem.prompt == seen.prompt and not different:
             repeats += 1
+        elif problem.id != prompt_id(problem.prompt):
+            bad.append(f"{where}: its id {problem.id!r} is also that of {seen_where}; every problem needs its own.")
+        else:
+            bad.append(
+                f"{where}: it has the prompt of {seen_where} but {different}; two problems of one prompt need ids of their own."
+            )
     if repeats:
         logger.warning(
             "%s: %d repeated problems (same prompt and answer) left out, %d kept", source, repeats, len(first)
