@@ -64,6 +64,21 @@ def test_prompts_that_differ_in_case_alone_are_two_problems(tmp_path):
     assert "Nothing wrong found." in dopr(tmp_path, "data", "check", "x.jsonl")
 
 
+def test_half_a_surrogate_pair_is_named_by_its_row_and_stops_training(tmp_path):
+    rows = [
+        {"id": "a\ud800", "question": "What is 2+3?", "answer": "5"},
+        {"id": "b", "question": "What is 2+4?", "answer": "6\ud800"},
+    ]
+    write_jsonl(tmp_path / "x.jsonl", rows)
+    output = dopr(tmp_path, "data", "check", "x.jsonl", code=1)
+    assert "line 1: the id (column 'id') is 'a\\ud800', with half of a surrogate pair" in output
+    assert "line 2 (b): the gold cannot be checked: it holds half of a surrogate pair" in output
+    output = dopr(tmp_path, "train", "--data", "x.jsonl", "--model", "tiny:mixed", code=2)
+    assert "line 1: the id (column 'id') is 'a\\ud800'" in output
+    assert "line 2: the answer (column 'answer') cannot be checked: it holds half" in output
+    assert "Traceback" not in output
+
+
 SAME = {"id": "a", "question": "Write f, please.", "answer": "1", "tests": ["assert f(1) == 1"]}
 
 

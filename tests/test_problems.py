@@ -376,6 +376,12 @@ def test_a_directory_without_data_says_so(tmp_path):
         ({"question": SOLVED, "answer": 1}, "ends with a message of the role 'assistant'"),
         ({"question": [*SOLVED[:1], {"role": "gpt", "content": "1"}], "answer": 1}, "of the role 'gpt'"),
         ({"question": "\ud800", "answer": 1}, "half of a surrogate pair"),
+        ({"question": "q", "answer": "5\ud800"}, "cannot be checked: it holds half of a surrogate pair"),
+        ({"question": "q", "answer": ["Paris", "Par\udfff"]}, "cannot be checked: it holds half of a surrogate pair"),
+        (
+            {"question": "q", "answer": 1, "id": "a\ud800"},
+            "the id (column 'id') is 'a\\ud800', with half of a surrogate pair",
+        ),
         ({"question": "q", "answer": None}, "the answer (column 'answer') cannot be checked: it is missing"),
         ({"question": "q"}, "the answer (column 'answer') cannot be checked: it is missing"),
         ({"question": "q", "answer": True}, "cannot be checked: it is True"),

@@ -74,6 +74,7 @@ def test_a_run_is_a_trace_of_its_picks(tmp_path: Path) -> None:
         ('{"a": [NaN]}', "between 0 and 1"),
         ('{"a": [true]}', "between 0 and 1"),
         ('{"a": []}', "no visit of any"),
+        ('{"b": [0.5], "a\\ud800": [0.5]}', r"prompt 'a\\ud800': the id holds half of a surrogate pair"),
         ("{", "cannot be read as JSON"),
     ],
 )
@@ -290,6 +291,8 @@ def test_the_ceiling_is_that_of_what_is_replayed(tmp_path: Path) -> None:
         (["replay", "{trace}", "--prompts-per-round", "9"], "A round of 9 prompts cannot be drawn from a pool of 2"),
         (["replay", "{trace}", "--output", "{trace}"], "trace.json exists already"),
         (["replay", "{trace}", "--output", "/nonexistent/x.json"], "does not exist"),
+        (["replay", "{halved}"], "prompt 'a\\ud800': the id holds half of a surrogate pair"),
+        (["rank", "{halved}"], "prompt 'a\\ud800': the id holds half of a surrogate pair"),
         (["replay", "missing.json"], "There is no missing.json"),
         (["rank", "{trace}", "--top", "0"], "at least 1"),
         (["rank", "{trace}", "--output", "x.jsonl"], "--data"),
@@ -298,7 +301,8 @@ def test_the_ceiling_is_that_of_what_is_replayed(tmp_path: Path) -> None:
 )
 def test_wrong_use_is_refused_in_one_paragraph(tmp_path: Path, arguments: list[str], message: str) -> None:
     trace = published(tmp_path, {"a": [0.5, 0.25], "b": [0.0, 1.0]})
-    done = dopr(*(a.format(trace=trace) for a in arguments))
+    (halved := tmp_path / "halved.json").write_text(json.dumps({"a\ud800": [0.5, 0.25], "b": [0.0, 1.0]}))
+    done = dopr(*(a.format(trace=trace, halved=halved) for a in arguments))
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

@@ -46,3 +46,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if len(names) > 60:
         return f"{hint}Close to it: {', '.join(close)}." if close else "Nothing is called like it."
     return f"{hint}Known: {', '.join(names)}."
+
+
+def half_pair(text: str) -> bool:
+    """Whether half of a surrogate pair stands in ``text``: JSON can hold it, UTF-8 and tokenizers cannot."""
+    return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dopr.errors import RunError
+from dopr.errors import RunError, half_pair
 from dopr.runlog import EVENTS, read_events
 
 _MAX_GROUP = 64  # largest group size tried when it has to be read off the accuracies
@@ -121,6 +121,10 @@ def _from_published(stored: Any, path: Path) -> Trace:
         )
     visits: dict[str, list[Visit]] = {}
     for prompt, series in stored.items():
+        if half_pair(prompt):
+            raise RunError(
+                f"{path}, prompt {prompt!r}: the id holds half of a surrogate pair, which cannot be written as UTF-8. Correct it."
+            )
         if not isinstance(series, list) or not all(_is_accuracy(value) for value in series):
             raise RunError(
                 f"{path}, prompt {prompt!r}: a trace holds a list of accuracies between 0 and 1 per prompt; got "

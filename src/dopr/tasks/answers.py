@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from dopr.errors import half_pair
 from dopr.tasks.boxes import last_boxed
 from dopr.tasks.quantities import read_quantity
 
@@ -178,6 +179,8 @@ def gold_text(value: object) -> str:
     text = gold_from_text(value)
     if not text:
         raise ValueError("it is empty")
+    if half_pair(text):
+        raise ValueError("it holds half of a surrogate pair, which cannot be written as UTF-8")
     return text
 
 

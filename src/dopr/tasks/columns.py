@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dopr.errors import DataError, suggest
+from dopr.errors import DataError, half_pair, suggest
 from dopr.tasks.answers import gold_text
 from dopr.tasks.rows import Row
 from dopr.tasks.templates import Messages
@@ -142,7 +142,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
 def _check_text(text: str, where: str) -> None:
     if not text.strip():
         raise DataError(f"{where} is empty.")
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+    if half_pair(text):
         raise DataError(f"{where} holds half of a surrogate pair, which no tokenizer can read.")
 
 
@@ -150,13 +150,17 @@ def read_id(row: Row, column: str) -> str:
     """The id of a row as text.
 
     Raises:
-        DataError: it is missing, empty, or neither text nor a number.
+        DataError: it is missing, empty, neither text nor a number, or no text that can be written.
     """
     value = field(row.data, column)
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         value = int(value)  # a column of integers with a gap is read as floats by several writers
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise DataError(f"{row.where}: the id (column {column!r}) is {value!r}; it must be text or an integer.")
+    if half_pair(str(value)):
+        raise DataError(
+            f"{row.where}: the id (column {column!r}) is {value!r}, with half of a surrogate pair, which cannot be written as UTF-8."
+        )
     return str(value)
 
 
