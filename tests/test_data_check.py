@@ -73,7 +73,7 @@ def test_half_a_surrogate_pair_is_named_by_its_row_and_stops_training(tmp_path):
     output = dopr(tmp_path, "data", "check", "x.jsonl", code=1)
     assert "line 1: the id (column 'id') is 'a\\ud800', with half of a surrogate pair" in output
     assert "line 2 (b): the gold cannot be checked: it holds half of a surrogate pair" in output
-    output = dopr(tmp_path, "train", "--data", "x.jsonl", "--model", "tiny:mixed", code=2)
+    output = dopr(tmp_path, "train", "--data", "x.jsonl", "--model", "tiny", code=2)
     assert "line 1: the id (column 'id') is 'a\\ud800'" in output
     assert "line 2: the answer (column 'answer') cannot be checked: it holds half" in output
     assert "Traceback" not in output
@@ -124,6 +124,7 @@ def test_a_prompt_that_leaves_out_a_part_of_the_problem_is_named_unless_it_was_a
         ('{"question": "a"', "is not valid JSON"),
         ("", "holds no problems"),
         ('{"text": "a", "label": "b"}', "none is a prompt"),
+        ('[\n{"prompt": "a", "answer": "b"}\n]', "Rename it to broken.json"),
     ],
 )
 def test_what_cannot_be_read_ends_with_code_2(tmp_path, content, words):
@@ -133,10 +134,19 @@ def test_what_cannot_be_read_ends_with_code_2(tmp_path, content, words):
     assert "Traceback" not in output
 
 
+def test_another_separator_than_the_comma_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("question;answer\nWhat is 2 + 3?;5\n")
+    output = dopr(tmp_path, "data", "check", "x.csv", code=2)
+    assert "The separator must be a comma" in output
+    assert "--prompt-column" not in output
+
+
 def test_a_missing_file_and_a_wrong_verifier_are_explained(tmp_path):
     assert "There is no file" in dopr(tmp_path, "data", "check", "absent.jsonl", code=2)
     write_jsonl(tmp_path / "good.jsonl", GOOD)
-    assert "There is no reward 'maths'" in dopr(tmp_path, "data", "check", "good.jsonl", "--reward", "maths", code=2)
+    output = dopr(tmp_path, "data", "check", "good.jsonl", "--reward", "maths", code=2)
+    assert "There is no reward 'maths'. Did you mean 'math'? Known: A&B, choice, code, code:partial, exact," in output
+    assert "gym, math, math:RULES, module:function," in output
 
 
 def test_overlap_with_an_evaluation_file_is_found(tmp_path):

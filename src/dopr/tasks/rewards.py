@@ -94,8 +94,8 @@ def _resolve(spec: str, timeout: float) -> RewardFunction:
 def _known() -> list[str]:
     return [
         *_NAMED,
-        "code",
         "code:partial",
+        "math:RULES",
         "format:FORM",
         "overlong:MAX,BUFFER",
         "regex:PATTERN",

@@ -83,8 +83,22 @@ def _text(path: Path) -> str:
 
 def _read_jsonl(path: Path) -> list[Row]:
     # Split at "\n" alone: str.splitlines would also split at characters that JSON allows inside a text.
-    lines = _text(path).split("\n")
+    text = _text(path)
+    if text.lstrip().startswith("[") and _is_array_of_objects(text):
+        raise DataError(
+            f"{path} holds one JSON array, where every line must hold an object of its own. Rename it to "
+            f"{path.with_suffix('.json').name}, which may hold an array."
+        )
+    lines = text.split("\n")
     return [_json_row(line, f"line {k}", path) for k, line in enumerate(lines, 1) if line.strip()]
+
+
+def _is_array_of_objects(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _json_row(line: str, where: str, path: Path) -> Row:
@@ -144,6 +158,11 @@ def _read_csv(path: Path) -> list[Row]:
         if len(set(names)) < len(names):
             raise DataError(
                 f"{path}, line 1: two columns have the same name ({', '.join(map(repr, names))}). Rename one."
+            )
+        if len(names) == 1 and (other := next((mark for mark in ";\t" if mark in names[0]), None)):
+            raise DataError(
+                f"{path}, line 1: its only column is {names[0]!r}, so {'semicolons' if other == ';' else 'tabs'} seem to stand "
+                "between the cells. The separator must be a comma: save it so."
             )
         rows = []
         for data in reader:
