@@ -31,11 +31,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 # Letters that make no word in any order: without a vowel, or only the first three.
 _PRODUCT = re.compile(r"[b-df-hj-np-tv-z]+|[abc]+")
 _OPTION = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\.?")
+_OPTION_FIRST = re.compile(r"(?:[Oo]ption\s+|(?=\(?[A-J][).:]))\(?([A-J])(?![A-Za-z0-9])")
+_OPTION_MARKED = re.compile(r"(?<![A-Za-z0-9])\(?[A-J](?![A-Za-z0-9'’])")
+#: One value in two forms: 1/4 (or 0.25).
+_ASIDE = re.compile(r"(.+?)(?:\s|\\[,;:! ])*\(\s*(?:\\(?:text|mbox)\s*\{\s*)?or(?![A-Za-z])\s*\}?\s*([^()]+)\)")
 _ALTERNATIVES = re.compile(r"\\(?:text|mbox)\s*\{\s*OR\s*\}|\bOR\b")
 _LABELLED = re.compile(
     r"(?:\\(?:text|mathrm|mbox|textrm)\s*\{\s*)?\(([A-Ja-j])\)\s*\}?[\s~\\:]*(?:q?quad\b)?\s*(?=[0-9$\\-])(.+)"
 )
-_MARKS = re.compile(r"[(\[{)\]},]|(?<![<>!:=])=(?!=)|\\in(?![A-Za-z])")
+_MARKS = re.compile(r"[(\[{)\]},]|(?<![<>!:=])(?<!\\not)=(?!=)|\\in(?![A-Za-z])")
 _APART = re.compile(
     r"[0-9]\}?\s*(?:\\(?:text|mathrm|textrm|mbox)\s*\{[^{}]*[A-Za-z]{2}[^{}]*\}|[A-Za-z]{2}[A-Za-z ,]*(?=\s))\s*[0-9]"
 )
@@ -81,14 +85,20 @@ def quick(gold: str, answer: str) -> bool | None:
     if _squeezed(gold) == _squeezed(answer):
         return True
     if (right := _right_side(answer)) and not _right_side(gold):
-        return False if _broken_chain(answer) else quick(gold, right)
+        doubted = _DOUBT.search(JOINED.sub("", answer)) and not _DOUBT.search(gold)
+        return False if doubted or _broken_chain(answer) else quick(gold, right)
+    if aside := _ASIDE.fullmatch(answer):
+        both = [quick(gold, aside[1]), quick(gold, aside[2])]
+        if None not in both:
+            return all(both)
     labelled = _LABELLED.fullmatch(answer)  # an option with its letter and its content: (C) 32
     if labelled is not None and not _LABELLED.fullmatch(gold):
         return quick(gold, labelled[1] if _OPTION.fullmatch(_unwrapped(gold)) else labelled[2])
     words = _words_of(gold)
     if words is not None:
-        option = _OPTION.fullmatch(_unwrapped(answer)) if len(words) == 1 else None
-        return words == (option[1].lower() if option else _words_of(answer))
+        plain = _unwrapped(answer)
+        option = (_OPTION.fullmatch(plain) or _only_option(plain)) if len(words) == 1 else None
+        return words == (option[1].lower() if option else _words_of(answer) or plain.casefold())
     if _is_anagram(_unwrapped(gold), _unwrapped(answer)):
         return False
     if (ratio := read_ratio(gold)) is not None and (other := read_ratio(answer)) is not None:
@@ -110,6 +120,11 @@ def canonical(answer: str) -> str:
         return number_text(quantity.value * quantity.scale) + "%" * quantity.percent
     option = _OPTION.fullmatch(_unwrapped(text))
     return option[1].upper() if option else _words_of(text) or "".join(_squeezed(text).split())
+
+
+def _only_option(text: str) -> re.Match[str] | None:
+    """``(C) Blue``, ``C. 42`` or ``Option C``, where no other option is named."""
+    return _OPTION_FIRST.match(text) if len(_OPTION_MARKED.findall(text)) < 2 else None
 
 
 def _is_anagram(gold: str, answer: str) -> bool:
@@ -144,7 +159,8 @@ def _right_side(text: str) -> str | None:
         if mark in ("=", "\\in") and not depth:
             cut = match.end()
     named = cut and re.search(
-        r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]{2})|\\(?:alpha|beta|gamma|theta|lambda|mu|omega|phi)\b", text[:cut]
+        r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z]{2})|\\(?:alpha|beta|gamma|theta|lambda|mu|omega|phi)\b|\A\s*\\text\s*\{[A-Za-z' ]+\}\s*=\Z",
+        text[:cut],
     )
     return prepared(text[cut:]) if named else None
 

@@ -15,9 +15,12 @@ from dopr.tasks.math_equal import JOINED, alternatives
 from dopr.tasks.quantities import simplified
 
 _BITS = 100_000.0
+_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])", re.IGNORECASE)
 _SYMBOLS = str.maketrans({"×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
                             "≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "²": "^2", "³": "^3", "−": "-", "°": r"^\circ "})  # fmt: skip
 _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+    (re.compile(r"\\\\\s*\[[0-9.]+\s*(?:pt|ex|em|mm|cm|in)\]"), r"\\\\ "),
+    (re.compile(r"\\[bB]igg?[lrm]?(?![A-Za-z])"), ""),
     (re.compile(r"√\s*\(([^()]*)\)|√\s*([0-9]+|[A-Za-z])|(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)"), lambda m: rf"\sqrt{{{m[1] or m[2] or m[3]}}}"),
     (re.compile(r"\\(?:operatorname|mathrm)\s*\{\s*(sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log|exp)\s*\}"), r"\\\1 "),
     (re.compile(r"(?<![\\A-Za-z])(pi|sin|cos|tan|cot|sec|csc|ln|log|exp)(?![A-Za-z])"), r"\\\1 "),
@@ -29,8 +32,19 @@ _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
     (re.compile(r"!="), r"\\ne "),
     (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r" \\cup "),
     (re.compile(r"(?<![0-9A-Za-z_.])([0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]+)(?![0-9A-Za-z])"), r"\1 \\cdot 10^{\2}"),
+    (re.compile(r"(\\(?:log|ln|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan)\s*[_^])\s*([0-9]+)(?=\s*(?:\\left)?\s*\()"), r"\1{\2}"),
     (re.compile(r"(?<=[0-9])\s*(?:\\left)?\(\s*(?=[^(),]*\))"), r" \\cdot ("),
 ]  # fmt: skip
+#: "1, 2, and 3" after its "and" has become a comma.
+_DOUBLE_COMMA = re.compile(r",(?:\s|\\[,;:! ]|\\q?quad(?![A-Za-z]))*(?=,)")
+_NUMBER = re.compile(r"\\[dt]?frac\s*(?:\{[^{}]*\}|[0-9])\s*(?:\{[^{}]*\}|[0-9])|[0-9]+(?:\.[0-9]+)?")
+#: Words behind a value: with a comma or nothing behind them they are its unit, with anything else a condition or a second value.
+_UNIT = r"(?<=[0-9A-Za-z})\]])\s*\\(?:text|textrm|mbox)\s*\{(?!\s*for (?:all|any|every|each|integer|some))[^{}]*[A-Za-z]{2}[^{}]*\}"
+_UNIT_OF_PART = re.compile(_UNIT + r"(?:\s*\^\s*\{?[0-9]\}?)?(?=\s*(?:,|[)\]}]*\s*\Z))")
+_MORE_BEHIND = re.compile(
+    _UNIT
+    + r"(?:\s*\^\s*\{?[0-9]\}?)?(?:\s|\\[,;:! ])*(?=[0-9A-Za-z(\[{]|\\(?!(?:cdot|times)\s*\\(?:text|mathrm))[a-z])"
+)
 
 
 def judge(item: Any) -> list[bool] | str | None:
@@ -77,12 +91,41 @@ class _LateError(Exception):
 
 @lru_cache(maxsize=4096)
 def _parse(text: str, step: int) -> tuple[Any, ...]:
-    from math_verify import parse
+    from math_verify import LatexExtractionConfig, parse
 
-    text = re.sub(r"(?<!\\)\$", "", JOINED.sub(", ", simplified(text)).translate(_SYMBOLS))
+    listed = _DOUBLE_COMMA.sub("", JOINED.sub(", ", simplified(text)))
+    either = listed.count(",") == 1 and len(_OR.findall(text)) == 1
+    if "," in listed:
+        listed = _UNIT_OF_PART.sub("", listed)
+    if _MORE_BEHIND.search(listed):  # math-verify drops it
+        return ()
+    text = re.sub(r"(?<!\\)\$", "", listed.translate(_SYMBOLS))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return tuple(parse(f"\\boxed{{{text}}}", parsing_timeout=step))
+    text = f"\\boxed{{{text}}}"
+    read = parse(
+        text, parsing_timeout=step, extraction_mode="first_match",
+        extraction_config=[LatexExtractionConfig(boxed_match_priority=0)],
+    )  # fmt: skip
+    if all(isinstance(one, str) for one in read) and len(_NUMBER.findall(text)) < 2:
+        read = parse(text, parsing_timeout=step)  # by default it takes the last number of what it cannot read
+    return tuple(map(_as_union, read)) if either else tuple(read)
+
+
+def _as_union(expression: Any) -> Any:
+    """``x < 1 or x > 3``, which has been read as two relations, as the set of such x."""
+    from sympy import FiniteSet, Union
+    from sympy.core.relational import Relational
+
+    if not isinstance(expression, FiniteSet):
+        return expression
+    parts, unknowns = list(expression.args), expression.free_symbols
+    simple = all(
+        isinstance(part, Relational) and len(part.free_symbols) == 1 and any(side in unknowns for side in part.args)
+        and any(not side.free_symbols and _bits(side) < _BITS for side in part.args)
+        for part in parts
+    )  # fmt: skip
+    return Union(*(part.as_set() for part in parts)) if simple and len(unknowns) == 1 else expression
 
 
 def _same(gold: str, wanted: tuple[Any, ...], answer: str, step: int) -> bool:
