@@ -15,7 +15,6 @@ from dopr.tasks.math_equal import JOINED, alternatives
 from dopr.tasks.quantities import simplified
 
 _BITS = 100_000.0
-_OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])", re.IGNORECASE)
 _SYMBOLS = str.maketrans({"×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
                             "≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "²": "^2", "³": "^3", "−": "-", "°": r"^\circ "})  # fmt: skip
 _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
@@ -94,7 +93,6 @@ def _parse(text: str, step: int) -> tuple[Any, ...]:
     from math_verify import LatexExtractionConfig, parse
 
     listed = _DOUBLE_COMMA.sub("", JOINED.sub(", ", simplified(text)))
-    either = listed.count(",") == 1 and len(_OR.findall(text)) == 1
     if "," in listed:
         listed = _UNIT_OF_PART.sub("", listed)
     if _MORE_BEHIND.search(listed):  # math-verify drops it
@@ -109,23 +107,25 @@ def _parse(text: str, step: int) -> tuple[Any, ...]:
     )  # fmt: skip
     if all(isinstance(one, str) for one in read) and len(_NUMBER.findall(text)) < 2:
         read = parse(text, parsing_timeout=step)  # by default it takes the last number of what it cannot read
-    return tuple(map(_as_union, read)) if either else tuple(read)
+    return tuple(map(_as_union, read))
 
 
 def _as_union(expression: Any) -> Any:
-    """``x < 1 or x > 3``, which has been read as two relations, as the set of such x."""
-    from sympy import FiniteSet, Union
+    """``x < 1 or x > 3``, which has been read as two relations, as the set of such x: no x can be both."""
+    from sympy import Eq, FiniteSet, Union
     from sympy.core.relational import Relational
 
-    if not isinstance(expression, FiniteSet):
+    if not isinstance(expression, FiniteSet) or len(expression.free_symbols) != 1:
         return expression
     parts, unknowns = list(expression.args), expression.free_symbols
     simple = all(
-        isinstance(part, Relational) and len(part.free_symbols) == 1 and any(side in unknowns for side in part.args)
+        isinstance(part, Relational) and not isinstance(part, Eq) and any(side in unknowns for side in part.args)
         and any(not side.free_symbols and _bits(side) < _BITS for side in part.args)
         for part in parts
     )  # fmt: skip
-    return Union(*(part.as_set() for part in parts)) if simple and len(unknowns) == 1 else expression
+    sets = [part.as_set() for part in parts] if simple else []
+    apart = all(a.is_disjoint(b) for i, a in enumerate(sets) for b in sets[:i])
+    return Union(*sets) if len(sets) > 1 and apart else expression
 
 
 def _same(gold: str, wanted: tuple[Any, ...], answer: str, step: int) -> bool:
