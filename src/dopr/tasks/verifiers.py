@@ -8,7 +8,7 @@ number      the last number in the completion equals the gold, or one is the oth
 exact       the completion, stripped, is the gold
 world       the text after the last ``=`` (all of it where there is none), stripped, is the gold (packaged worlds)
 choice      the letter A-J of the last ``\\boxed{X}``, "answer is X" or "option: X"; else of the last ``(X)`` or "X is correct"; else one that
-            begins a line
+            begins a line. A second letter joined to it ("A or B") makes it no answer
 regex:P     the last match of the pattern P: its last group that took part (all of it without groups), stripped, is the gold
 code        the completion's program passes every test of the column ``tests`` (:mod:`dopr.tasks.code_verifier`);
             ``code:partial`` gives the share of them
@@ -153,13 +153,39 @@ def world() -> Verifier:
 
 
 # Bold type, brackets, quotes, wrappers and words before a letter; at most twenty, which keeps the time linear.
-_BEFORE = r"(?:[*_\s($:\[\"'`]|\\\(|\\(?:text(?:bf)?|math(?:rm|bf)|boxed)\{|(?i:option|choice)\s){0,20}"
+_WRAPPER = r"[*_\s($:\[\"'`]|\\\(|\\[,;:! ]|\\(?:text(?:bf)?|math(?:rm|bf)|boxed)\{"
+_BEFORE = (
+    rf"(?:{_WRAPPER}|(?i:option|choice)\s"
+    r"|(?i:therefore|thus|hence|then|clearly|indeed|actually|either|i\s(?:think|believe)),?\s){0,20}"
+)
+# A second letter joined to the first, which makes both no answer. After a comma or "and" it may begin another clause ("B, A is too small").
+_AFTER = r"(?:[)\]}*_$\"'`\s]|\\[,;:! )]|\\text\s?\{){0,12}+"
+_WITHIN = rf"(?:{_WRAPPER}|[)}}]|(?i:maybe|perhaps|possibly|option|choice)\s){{0,12}}+"
+_OTHER = r"(?:[A-HJ](?![\w'\u2019])|I(?![\w'\u2019]|\s[a-z])|[a-j](?=\)|\s?\}))"
+_NO_CLAUSE = r"(?!\)?[*_]{0,2}:?\s{1,9}(?!(?:because|since|as|both|only|but|depending)\b)[a-z])"
+_JOINED = (
+    rf"(?:{_AFTER}(?:[,;]?\s?\bor\b|[/&]|\\(?:&|cup|cap|lor|vee)){_WITHIN}{_OTHER}"
+    rf"|(?:{_AFTER}(?:[,;]?\s?\b(?:and|or)\b|[,;]){_WITHIN}{_OTHER}){{1,9}}{_NO_CLAUSE}"
+    rf"|(?:(?:{_WRAPPER}|[).}}]){{0,12}}+{_OTHER}){{1,9}}[)\s$]{{0,3}}\}})"
+)
+_LARGE = (
+    r"(?:[A-HJ]|I(?!\s(?!(?:because|since|as|and|or|which)\b)[a-z]))(?![\w'\u2019])"  # the pronoun aside: "I think"
+)
+_REFUSED = (  # "Option: A is wrong"
+    r"(?!\)?[*_]{0,2}\s?(?:(?:is|was|seems|would\sbe)\s(?:not|wrong|incorrect|false|impossible|ruled|eliminated|invalid|too)\b"
+    r"|[-\u2013\u2014:]\s(?:wrong|incorrect|false)\b))"
+)
 _STATED = re.compile(
-    rf"\\(?:boxed|fbox)\s?\{{{_BEFORE}(?P<boxed>[A-Ja-j])(?=[)}}.:]|\s(?!\s*(?:,|=|\\cup|\\cap|\\text\s?\{{\s*(?:and|or))))"
-    rf"|(?i:answer)[*_\s]{{0,9}}(?i:is|:|(?:should|must|would)\sbe){_BEFORE}"
-    r"(?:(?P<large>[A-J])(?![\w'])|(?P<small>[a-j])(?=\)|[*}$]{0,9}\s*(?:[.,;!]|$)))"
-    r"|<answer>\s*[*(]*(?P<tag>[A-Ja-j])(?=[).:*<\s])"
-    r"|\b(?i:option|choice)[*_]{0,2}\s?(?i:is|:)\s?[*_(\s]{0,9}(?P<named>[A-J])(?![\w'])",
+    rf"(?:\\(?:boxed|fbox)\s?\{{{_BEFORE}(?P<boxed>[A-Ja-j])"
+    rf"(?=[)}}.:]|{_JOINED}|\s(?!\s*(?:,|=|\\cup|\\cap|\\text\s?\{{\s*(?:and|or))))"
+    r"|(?i:answer(?:\sto\s(?:this|the|that)\s(?:question|problem))?)[*_\s]{0,9}(?i:is|:|(?:should|must|would)\sbe)"
+    rf"(?:{_BEFORE}(?:(?P<large>{_LARGE}){_REFUSED}|(?P<small>[a-j])(?=\)|[*}}$]{{0,9}}\s*(?:[.,;!]|$)))"
+    # A value and its letter: "42, which is option B."
+    r"|\s(?:(?!\b(?:not|than|because|if)\b|n't|[.!?]\s)(?:[^,\n]|,(?=\d))){1,40},\s"
+    r"which\s(?:is|corresponds\sto|matches)\s(?i:option|choice)\s[*($]{0,4}(?P<valued>[A-J])(?=[*)$]{0,4}\s*(?:[.!]|$)))"
+    rf"|<answer>{_BEFORE}(?P<tag>[A-Ja-j])(?=[).:*<\s]|{_JOINED})"
+    rf"|\b(?i:option|choice)[*_]{{0,2}}\s?(?i:is|:){_BEFORE}(?P<named>{_LARGE}){_REFUSED})"
+    rf"(?P<joined>{_JOINED})?",
     re.MULTILINE,
 )
 # Less sure: a letter in brackets, unless they are a function's; and what is said to be right, unless it is a clause of a longer thought.
@@ -170,6 +196,8 @@ _MENTIONED = re.compile(
     re.MULTILINE,
 )
 _LONE = re.compile(r"^[ \t]*[*(]*([A-J])[*]*(?:[).:]|[ \t]*$)", re.MULTILINE)
+# The last line, where no other line is such a heading of another option.
+_OPTION = re.compile(r"^[ \t]*[*_(]*(?i:option|choice)[ \t]\(?([A-J])[)*_.]*[ \t]*$", re.MULTILINE)
 _LONE_SMALL = re.compile(r"\s*\(?([a-j])[).]?\s*")
 
 
@@ -178,11 +206,18 @@ def choice() -> Verifier:
 
     def extract(text: str) -> str | None:
         text = text.rpartition("</think>")[2]
-        stated = [match[match.lastgroup or 0] for match in _STATED.finditer(text)]
+        matches = list(_STATED.finditer(text))
+        if matches and matches[-1]["joined"]:
+            return None
+        stated = [match[match.lastgroup or 0] for match in matches]
+        options = list(_OPTION.finditer(text))
+        if len({match[1] for match in options}) > 1 or (options and text[options[-1].end() :].strip()):
+            options = []
         lines = _LONE.findall(text)
         if lines[:3] == ["A", "B", "C"]:  # the options themselves, said again
             lines = []
-        found = stated or [match[match.lastgroup or 0] for match in _MENTIONED.finditer(text)] or lines
+        found = stated or [match[match.lastgroup or 0] for match in _MENTIONED.finditer(text)]
+        found = found or [match[1] for match in options] or lines
         if not found:
             lone = _LONE_SMALL.fullmatch(text)
             return lone[1].upper() if lone else None
