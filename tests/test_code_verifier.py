@@ -230,6 +230,19 @@ def fenced(program: str) -> str:
         ("def add(a, b, c): return a", json.dumps({"inputs": ["abc"], "outputs": ["a"], "fn_name": "add"}), None, None),
         ("from collections import Counter\ndef count(x): return Counter(x)", '["assert count(\'aab\') == {\'a\': 2, \'b\': 1}"]', 1.0, 1.0),
         ("import numpy\ndef square(x): return numpy.array(x) ** 2", '["assert (square([1, 2]) == [1, 4]).all()", "assert not square(2) != 4"]', 1.0, 1.0),
+        ("def f(a): return a, a + 1", json.dumps({"inputs": [[1]], "outputs": [[[1, 2]]], "fn_name": "f"}), 1.0, 1.0),
+        ("def f(a): return a, a + 1", json.dumps({"inputs": [[1]], "outputs": [[1, 2]], "fn_name": "f"}), 1.0, 1.0),
+        ("def f(a): return [(a, (a,))]", json.dumps({"inputs": [[1]], "outputs": [[[1, [1]]]], "fn_name": "f"}), 1.0, 1.0),
+        ("def f(a): return {a: (a,)}", json.dumps({"inputs": [[1]], "outputs": [{"1": [1]}], "fn_name": "f"}), 1.0, 1.0),
+        ("from collections import defaultdict\ndef f(a):\n    d = defaultdict(list)\n    d[a].append(a)\n    return d", json.dumps({"inputs": [[1]], "outputs": [{"1": [1]}], "fn_name": "f"}), 1.0, 1.0),
+        ("from collections import namedtuple\nP = namedtuple('P', 'x')\ndef f(a): return P(a)", json.dumps({"inputs": [[1]], "outputs": [[[1]]], "fn_name": "f"}), 1.0, 1.0),
+        ("def f(a): return a, a", json.dumps({"inputs": [[1]], "outputs": [[[1, 2]]], "fn_name": "f"}), 0.0, 0.0),
+        ("def f(a): return {a: 1, '1': 2}", json.dumps({"inputs": [[1]], "outputs": [{"1": 2}], "fn_name": "f"}), 0.0, 0.0),
+        ("def f(a): return a, a", '["assert f(1) == [1, 1]"]', 0.0, 0.0),
+        ("from fractions import Fraction\ndef f(a): return [Fraction(a)]", '["assert f(1) == [1]"]', 1.0, 1.0),
+        ("import numpy\ndef f(a): return [numpy.int64(a)]", '["assert f(1) == [1]"]', 1.0, 1.0),
+        ("from collections import defaultdict\ndef f(a): return {'x': defaultdict(int, {a: 1})}", '["assert f(1) == {\'x\': {1: 1}}"]', 1.0, 1.0),
+        ("from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\ndef f(a): return P(a).x", '["assert f(1) == 1"]', 1.0, 1.0),
         ("x = 3", "not a test", None, None),
         ("x = 3", "[]", None, None),
         ("x = 3", json.dumps({"inputs": ["1"], "outputs": []}), None, None),
@@ -280,6 +293,38 @@ def test_an_object_that_claims_to_equal_everything_equals_nothing(test, module):
     assert reward(completions=[fenced(program + "def f(): return Any()")], tests=[[test]]) == [0.0]
 
 
+ANY = "class Any:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ANY + "def f(a): return [Any()]",
+        ANY + "def f(a): return (Any(),)",
+        ANY + "class List(list):\n    __eq__ = Any.__eq__\ndef f(a): return [List()]",
+        ANY + "class Tuple(tuple):\n    __eq__ = Any.__eq__\ndef f(a): return Tuple()",
+        ANY + "from collections import deque\ndef f(a): return [deque([Any()])]",
+        ANY + "from fractions import Fraction\nx = Fraction()\nx._numerator = Any()\ndef f(a): return [x]",
+        "from fractions import Fraction\nFraction.__eq__ = lambda *a: True\ndef f(a): return [Fraction()]",
+        "import fractions\nclass Any:\n    __module__ = 'fractions'\n    def __eq__(self, other): return True\n"
+        "fractions.Any = Any\ndef f(a): return [Any()]",
+        "from unittest.mock import ANY\ndef f(a): return [ANY]",
+        "from unittest.mock import ANY\ndef f(a): return ANY",
+        ANY
+        + "import __main__ as m\nm._plain = m._known = lambda v: True\nm._json = lambda v: v\ndef f(a): return [Any()]",
+        ANY + "import weakref\nx = Any()\ndef f(a): return weakref.proxy(x)",
+        "class Meta(type):\n    def __eq__(self, other): return True\n    def __hash__(self): return hash(int)\n"
+        "class Any(metaclass=Meta):\n    def __eq__(self, other): return True\ndef f(a): return [Any()]",
+    ],
+)
+@pytest.mark.parametrize(
+    "tests", [["assert f(1) == [1]"], {"inputs": [[1]], "outputs": [[1]], "fn_name": "f"}], ids=["assert", "fn_name"]
+)
+def test_what_stands_in_a_container_cannot_claim_to_be_equal(program, tests):
+    (reward,) = resolve_rewards(["code"], timeout=20.0)
+    assert reward(completions=[fenced(program)], tests=[tests]) == [0.0]
+
+
 def test_a_program_that_runs_forever_is_wrong_and_counted():
     from dopr.tasks.code_verifier import code
 
@@ -299,6 +344,7 @@ def test_the_last_block_fenced_as_python_is_the_program():
     assert program_of("```cpp\na\n```") == "a\n"
     assert program_of("```" + "a" * 10**6) == "```" + "a" * 10**6  # in linear time
     assert program_of("x = 1") == "x = 1"
+    assert program_of("1. So:\n   ```python\n   if a:\n       b\n   ```\n") == "if a:\n    b\n"
     assert program_of("```python\ncut off") == "cut off"
 
 

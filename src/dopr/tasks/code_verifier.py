@@ -4,7 +4,8 @@ The tests of a problem stand in its column ``tests``, as JSON or as the list or 
 
 * ``["assert f(2) == 4", ...]``: each a test, run after the program in one process;
 * ``{"inputs": [...], "outputs": [...]}`` or ``[{"input": ..., "output": ...}, ...]``: standard input and what must be printed,
-  white space at the ends of lines aside, a process for each; with ``"fn_name"`` arguments and result of that function.
+  white space at the ends of lines aside, a process for each; with ``"fn_name"`` arguments and result of that function,
+  the result as JSON would hold it (tuples are lists, keys are text).
 
 The program is the last block of the completion that is fenced as Python (```` ```python ````), else the last that names no language, else the
 last of any; or all of it where there is no fence.
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import textwrap
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +90,11 @@ def code(option: str = "", *, timeout: float, limits: Limits | None = None) -> V
 def program_of(text: str) -> str:
     """The program in a completion."""
     text = text.rpartition("</think>")[2]
-    fenced = [(language.lower(), program) for language, program in _FENCED.findall(text)]
+    # A block in a numbered list is indented.
+    fenced = [
+        (language.lower(), textwrap.dedent(program) if program.lstrip("\n")[:1] in (" ", "\t") else program)
+        for language, program in _FENCED.findall(text)
+    ]
     for kind in (_PYTHON, {""}):
         if chosen := [program for language, program in fenced if language in kind]:
             return chosen[-1]
@@ -139,8 +145,8 @@ def _paired(value: dict[str, Any]) -> Tests | None:
 def _call(find: str, given: list[Any], wanted: Any) -> str:
     """The assert of one call; a result may stand alone in a list, as APPS has them."""
     if isinstance(wanted, list) and len(wanted) == 1:
-        return f"result = {find}(*{given!r})\nassert result == {wanted!r} or result == {wanted[0]!r}"
-    return f"assert {find}(*{given!r}) == {wanted!r}"
+        return f"result = __json__({find}(*{given!r}))\nassert result == {wanted!r} or result == {wanted[0]!r}"
+    return f"assert __json__({find}(*{given!r})) == {wanted!r}"
 
 
 def _lines(value: Any) -> str:
