@@ -4,7 +4,7 @@
 
 Methods that judge a prompt by its own past need to see it twice. Here prompts succeed with chances that are given and nothing is learned, so
 only the choice counts; rounds, refills and the surplus beyond a batch are as in the trainer (`dopr.train.round`). Strategies that judge by a
-category or a difficulty, and dopr, which shares evidence between prompts, are left out. Writes docs/results/revisits.md; half a minute.
+category or a difficulty, and dopr, which shares evidence between prompts, are left out. Writes docs/results/revisits.md; seconds.
 """
 
 from __future__ import annotations

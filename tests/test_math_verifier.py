@@ -13,6 +13,7 @@ from dopr.errors import RewardError
 from dopr.tasks.answers import gold_text
 from dopr.tasks.final_answer import RULES, find_answer
 from dopr.tasks.math_equal import quick
+from dopr.tasks.math_judge import judge
 from dopr.tasks.math_verifier import boxed
 from dopr.tasks.quantities import read_quantity
 from dopr.tasks.rewards import resolve_rewards
@@ -200,3 +201,7 @@ def test_math_agrees_with_the_published_verdicts_on_real_completions(math):
 def test_golds_pass_their_own_verifier(math):
     golds = [gold_text(json.loads(line)["answer"]) for line in (REAL / "math500.jsonl").read_text().splitlines()]
     assert math(completions=[boxed(gold) for gold in golds], answer=golds) == [1.0] * 500
+
+
+def test_a_bound_that_is_no_real_number_is_a_wrong_answer_and_no_error() -> None:
+    assert judge([[r"(-\infty,-3)\cup(3,\infty)"], [r"x<\sqrt{-1}, x>3", "x<-3, x>3"], 5]) == [False, True]

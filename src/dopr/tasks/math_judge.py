@@ -120,7 +120,7 @@ def _as_union(expression: Any) -> Any:
     parts, unknowns = list(expression.args), expression.free_symbols
     simple = all(
         isinstance(part, Relational) and not isinstance(part, Eq) and any(side in unknowns for side in part.args)
-        and any(not side.free_symbols and _bits(side) < _BITS for side in part.args)
+        and any(side.is_extended_real and not side.free_symbols and _bits(side) < _BITS for side in part.args)
         for part in parts
     )  # fmt: skip
     sets = [part.as_set() for part in parts] if simple else []
